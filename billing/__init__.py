@@ -1,0 +1,1 @@
+"""The rules of billing, pure: no await, no clock, no environment, no I/O."""

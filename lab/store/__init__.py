@@ -1,0 +1,1 @@
+"""SQL of the lab: books of subscriptions to measure with, and what a measurement reads."""

@@ -1,0 +1,1 @@
+"""When it is done: claims what is due and rings the doorbell."""

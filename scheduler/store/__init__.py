@@ -1,0 +1,1 @@
+"""The scheduler's SQL: claims, the census, the invariants. It writes leases and nothing else."""

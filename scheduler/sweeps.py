@@ -1,0 +1,150 @@
+"""What is due, as one table of sweeps, and the one function that runs any of them.
+
+A sweep claims pages of due rows with a lease and rings a worker with their ids. Nothing is decided
+here: the worker asks every question again under its locks. A doorbell that is lost costs one lease.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import dramatiq
+import structlog
+
+from scheduler.store import claims
+from scheduler.store.claims import Claimed, PageKey
+from worker import metrics
+from worker.actors import Actors
+from worker.broker import outstanding
+from worker.db import Connection
+from worker.limits import PACE_HORIZON_SECONDS
+from worker.settings import Settings
+from worker.store import control
+
+RING_ALONE_AFTER = 2
+"""Leases that ran out on a row before it is rung alone: it may be what takes its neighbours down."""
+
+_BEGINNING = datetime.min.replace(tzinfo=UTC)
+_NIL = "00000000-0000-0000-0000-000000000000"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """One kind of due work: its claim, the actor it rings, and the id that sorts before all others."""
+
+    name: str
+    claim: str
+    actor: str
+    queue: str
+    per_gateway: bool
+    first_id: str = ""
+
+
+SWEEPS: tuple[Sweep, ...] = (
+    Sweep("unsettled", claims.CLAIM_UNSETTLED, "reconcile", "maintenance", per_gateway=True),
+    Sweep("cancels", claims.CLAIM_CANCELS, "cancel_due", "maintenance", per_gateway=False),
+    Sweep("grace", claims.CLAIM_GRACE, "finish_grace", "maintenance", per_gateway=False),
+    Sweep("collections", claims.CLAIM_COLLECTIONS, "collect", "charge", True, _NIL),
+    Sweep("renewals", claims.CLAIM_RENEWALS, "renew", "charge", per_gateway=True),
+    Sweep("notices", claims.CLAIM_NOTICES, "remind", "notify", False, _NIL),
+    Sweep("waiting", claims.CLAIM_WAITING, "expire_waiting", "maintenance", False, "0"),
+)
+"""In the order in which one round should look: what frees an invoice before what charges it."""
+
+
+class Ringer:
+    """Rings doorbells from a thread of its own: publishing blocks until the broker has confirmed."""
+
+    def __init__(self, broker: dramatiq.Broker, actors: Actors) -> None:
+        self._broker = broker
+        self._actors = actors
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ringer")
+
+    async def waiting(self, queue: str) -> int:
+        """How many doorbells wait in a queue. Raises `ServerUnreachable`."""
+        waiting: int = await self._run(outstanding, self._broker, queue)
+        return waiting
+
+    async def ring(self, actor: str, *arguments: object) -> None:
+        """Ring once; a failure is the caller's to log: the rows come back with their lease."""
+        message = getattr(self._actors, actor).message(*arguments)
+        await self._run(self._broker.enqueue, message)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _run(self, call: Callable[..., Any], *arguments: object) -> Any:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, call, *arguments)
+
+
+async def run_sweep(conn: Connection, ringer: Ringer, settings: Settings, sweep: Sweep) -> int:
+    """Claim and ring until nothing is due or enough is outstanding; returns the rows claimed.
+
+    Raises what the database or the broker raises; rows claimed by then come back with their lease.
+    """
+    started = time.perf_counter()
+    now = await control.read_now(conn)
+    waiting = await ringer.waiting(sweep.queue)
+    room = settings.max_outstanding - waiting
+    claimed = expired = 0
+    for gateway, size in await _pages(conn, settings, sweep):
+        after = PageKey(_BEGINNING, sweep.first_id)
+        while room > 0:
+            rows = await claims.claim(
+                conn,
+                sweep.claim,
+                gateway=gateway,
+                now=now,
+                after=after,
+                size=size,
+                lease_seconds=settings.lease_seconds,
+                counts=waiting == 0,
+            )
+            for batch in _batches(rows):
+                ids = [row.id for row in batch]
+                await ringer.ring(sweep.actor, *([gateway] if gateway else []), ids)
+                room -= 1
+            claimed += len(rows)
+            expired += sum(row.expired for row in rows)
+            if len(rows) < size:
+                break
+            after = PageKey(rows[-1].due_at, rows[-1].id)
+    metrics.count_sweep(
+        sweep.name, claimed=claimed, leases_expired=expired, seconds=time.perf_counter() - started
+    )
+    return claimed
+
+
+async def _pages(
+    conn: Connection, settings: Settings, sweep: Sweep
+) -> list[tuple[str | None, int]]:
+    """Whom to claim for, and how much at a time: what a gateway's pace sends within the horizon."""
+    if not sweep.per_gateway:
+        return [(None, settings.batch_size)]
+    paces = await claims.read_paces(conn)
+    pages: list[tuple[str | None, int]] = []
+    for gateway, configured in settings.gateways.items():
+        pace = paces.get(gateway)
+        if pace is not None and (pace.resting or pace.busy_seconds > PACE_HORIZON_SECONDS):
+            continue
+        size = min(settings.batch_size, configured.max_per_second * PACE_HORIZON_SECONDS)
+        pages.append((gateway, max(1, int(size))))
+    return pages
+
+
+def _batches(rows: Sequence[Claimed]) -> Iterator[Sequence[Claimed]]:
+    """All in one doorbell, but for rows that were claimed again and again: each of them alone."""
+    together = [row for row in rows if row.claims < RING_ALONE_AFTER]
+    if together:
+        yield together
+    for row in rows:
+        if row.claims >= RING_ALONE_AFTER:
+            yield [row]

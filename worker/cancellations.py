@@ -1,0 +1,105 @@
+"""The end of subscriptions: scheduled cancels that are due, and those of an operator.
+
+The rules are in billing/cancellation.py; here they are asked under the locks and written.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+import structlog
+
+from billing import cancellation
+from billing.facts import Case, Subscription
+from billing.lifecycle import ENDED_SUBSCRIPTIONS, CancelOrigin
+from worker import cases, metrics
+from worker.context import WorkerContext
+from worker.db import Connection, is_data_error, with_retries
+from worker.store import cancels, control, facts, hints
+
+log = structlog.get_logger()
+
+
+async def cancel_now(
+    conn: Connection,
+    ids: Sequence[str],
+    *,
+    origin: CancelOrigin,
+    reason: str | None,
+    actor: str,
+    now: datetime,
+) -> list[str]:
+    """End these subscriptions in the caller's transaction; returns those that were not ended yet.
+
+    Nothing more is sent for them. An attempt that is under way is resolved by reading only.
+    """
+    subscriptions = await facts.lock_subscriptions(conn, ids)
+    living = [s for s in subscriptions.values() if s.status not in ENDED_SUBSCRIPTIONS]
+    for subscription in living:
+        subscription.cancel_origin, subscription.cancel_reason = origin, reason
+    await _end(conn, living, actor=actor, now=now)
+    return [subscription.subscription_id for subscription in living]
+
+
+async def cancel_due(context: WorkerContext, *, ids: Sequence[str]) -> None:
+    """Carry out the scheduled cancels of these subscriptions, those of them whose time has come.
+
+    The batch is halved until a subscription that breaks it is alone, and that one is parked.
+    """
+
+    async def transaction() -> list[str]:
+        async with context.pool.acquire() as conn, conn.transaction():
+            return await _cancel_due(conn, ids)
+
+    try:
+        canceled = await with_retries(transaction, what="cancel_due")
+    except Exception as error:
+        if not (is_data_error(error) or isinstance(error, (AssertionError, ValueError))):
+            raise
+        if len(ids) == 1:
+            await _park(context, ids[0], error)
+            return
+        half = len(ids) // 2
+        await cancel_due(context, ids=ids[:half])
+        await cancel_due(context, ids=ids[half:])
+        return
+    if canceled:
+        log.info("subscriptions_canceled", count=len(canceled))
+
+
+async def _cancel_due(conn: Connection, ids: Sequence[str]) -> list[str]:
+    now = await control.read_now(conn)
+    subscriptions = await facts.lock_subscriptions(conn, ids)
+    due = [s for s in subscriptions.values() if s.cancel_at is not None and s.cancel_at <= now]
+    await _end(conn, due, actor="cancel_due", now=now)
+    return [subscription.subscription_id for subscription in due]
+
+
+async def _end(
+    conn: Connection, subscriptions: Iterable[Subscription], *, actor: str, now: datetime
+) -> None:
+    """End locked subscriptions for the reason that they carry."""
+    ending = {subscription.subscription_id: subscription for subscription in subscriptions}
+    if not ending:
+        return
+    invoices = await facts.read_open_invoices(conn, list(ending))
+    owed = [invoice.invoice_id for some in invoices.values() for invoice in some]
+    under_way = await hints.read_unsettled(conn, owed)
+    written: list[Case] = []
+    for id_, subscription in ending.items():
+        written += cancellation.cancel(
+            subscription,
+            invoices.get(id_, []),
+            under_way=under_way.keys(),
+            origin=CancelOrigin(subscription.cancel_origin or CancelOrigin.ADMIN),
+            reason=subscription.cancel_reason,
+            now=now,
+        )
+    await cases.save(conn, written, actor=actor, now=now)
+
+
+async def _park(context: WorkerContext, subscription_id: str, error: Exception) -> None:
+    reason = f"{type(error).__name__}: {error}".partition("\n")[0][:500]
+    log.error("cancel_parked", subscription_id=subscription_id, error=reason)
+    async with context.pool.acquire() as conn:
+        if await cancels.park(conn, subscription_id, reason):
+            metrics.PARKED.labels("cancel").inc()

@@ -1,0 +1,1 @@
+"""The link to the platform: messages in (`intake`) and messages out (`relay`)."""

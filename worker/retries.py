@@ -1,0 +1,122 @@
+"""Attempting an open invoice again: a retry, a new card, somebody's wish, the end of the window.
+
+The same steps as a renewal (charges.py) with a new ordinal and so a new key: there is no other retry code.
+What may be attempted is decided again under the lock by billing/dunning.py, from the attempts as they are.
+"""
+
+from collections.abc import Sequence
+from typing import assert_never
+from uuid import UUID
+
+from billing import consequences
+from billing.dunning import Allowed, AttemptSource, GiveUp, Refused, may_attempt
+from billing.facts import Attempt, Case, Invoice
+from billing.lifecycle import UNSETTLED_ATTEMPTS, AttemptState, InvoiceStatus
+from worker import cases, charges, metrics
+from worker.charges import Charge, Draft, Flow
+from worker.context import WorkerContext
+from worker.db import Connection
+from worker.store import claims, control, facts
+from worker.store.control import Control
+
+
+async def collect(context: WorkerContext, *, gateway: str, ids: Sequence[str]) -> None:
+    """Attempt these open invoices at one gateway, those of them that are due."""
+
+    async def begin(conn: Connection, some: Sequence[str], fence: UUID) -> list[Charge]:
+        return await _begin(context, conn, gateway, [UUID(id_) for id_ in some], fence)
+
+    async def park(invoice_id: str, reason: str) -> None:
+        async with context.pool.acquire() as conn:
+            if await claims.park_collection(conn, UUID(invoice_id), reason):
+                metrics.PARKED.labels("collection").inc()
+
+    async def give_back(some: Sequence[str]) -> None:
+        async with context.pool.acquire() as conn:
+            await claims.give_back_invoices(conn, [UUID(id_) for id_ in some])
+
+    flow = Flow(begin, park, give_back)
+    await charges.run(context, gateway=gateway, ids=ids, flow=flow)
+
+
+async def _begin(
+    context: WorkerContext, conn: Connection, gateway: str, ids: Sequence[UUID], fence: UUID
+) -> list[Charge]:
+    """Step 2 of a retry: the dunning rules again, attempts with the next ordinal, the pace."""
+    state = await control.enter(conn)
+    owners = await facts.subscriptions_of_invoices(conn, ids)
+    subscriptions = await facts.lock_subscriptions(conn, owners)
+    invoices = await facts.read_invoices(conn, ids)
+    history = await facts.read_history(conn, ids)
+    drafts: list[Draft] = []
+    decided: list[Case] = []
+    for invoice in invoices.values():
+        subscription = subscriptions[invoice.subscription_id]
+        if not _is_due(invoice, gateway, state):
+            continue
+        if state.stops(
+            gateway=gateway, seller_id=subscription.seller_id, plan_id=subscription.plan_id
+        ):
+            continue
+        attempts = history[invoice.invoice_id]
+        case = Case(subscription, invoice, None, state.now, facts.past(attempts))
+        decided.append(case)
+        if subscription.method_gateway != gateway:
+            # The customer's card is elsewhere now; that gateway's sweep takes it from here.
+            invoice.gateway = subscription.method_gateway
+        elif not _wait_for_live(case, attempts):
+            drafts += _draft(case, attempts)
+    await cases.save(conn, decided, actor="collect", now=state.now)
+    return await charges.insert(
+        conn,
+        drafts,
+        gateway=context.gateways[gateway],
+        control=state,
+        fence=fence,
+        settings=context.settings,
+    )
+
+
+def _is_due(invoice: Invoice, gateway: str, state: Control) -> bool:
+    return (
+        invoice.status is InvoiceStatus.OPEN
+        and invoice.gateway == gateway
+        and invoice.attempt_due_at is not None
+        and invoice.attempt_due_at <= state.now
+    )
+
+
+def _wait_for_live(case: Case, attempts: Sequence[Attempt]) -> bool:
+    """An attempt is under way: nothing else may be sent. What was asked for waits for its outcome."""
+    live = next((a for a in attempts if a.state in UNSETTLED_ATTEMPTS), None)
+    if live is None:
+        return False
+    case.invoice.attempt_due_at = case.invoice.attempt_source = None
+    if live.state in (AttemptState.PENDING, AttemptState.ACTION_REQUIRED):
+        # Somebody wants another way: reconciliation ends this one at the gateway first.
+        live.check_due_at = case.now
+        case.attempt = live
+    return True
+
+
+def _draft(case: Case, attempts: Sequence[Attempt]) -> list[Draft]:
+    """Ask the rules once more, and change the invoice as they say."""
+    invoice, subscription = case.invoice, case.subscription
+    source = AttemptSource(invoice.requested_source or invoice.attempt_source or "retry")
+    policy = invoice.policy(subscription)
+    permission = may_attempt(policy, consequences.history_of(case), now=case.now, source=source)
+    match permission:
+        case Allowed(as_source):
+            invoice.attempt_due_at = invoice.attempt_source = invoice.requested_source = None
+            invoice.hold_reason = None
+            ordinal = max((a.ordinal for a in attempts), default=0) + 1
+            return [Draft(subscription, invoice, ordinal, as_source)]
+        case Refused(reason, until):
+            invoice.attempt_due_at, invoice.requested_source = until, None
+            invoice.attempt_source = None if until is None else source
+            invoice.hold_reason = reason
+        case GiveUp():
+            consequences.follow(case, permission)
+        case _:
+            assert_never(permission)
+    return []

@@ -1,0 +1,190 @@
+"""Step 4 of a charge: outcomes become committed facts, in small groups as they come in."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+
+from billing import settlement
+from billing.facts import Attempt, Case
+from billing.outcomes import Approved, Canceled, Declined, NotFound, Outcome, Unknown
+from worker import cases, metrics
+from worker.clock import machine_now
+from worker.context import WorkerContext
+from worker.db import Connection, is_data_error, with_retries
+from worker.store import claims, control, facts, pace
+
+log = structlog.get_logger()
+
+
+class Told(NamedTuple):
+    """What was learned about one attempt."""
+
+    invoice_id: UUID
+    ordinal: int
+    subscription_id: str
+    outcome: Outcome
+
+
+async def settle_as_they_come(
+    context: WorkerContext,
+    calls: Sequence[Awaitable[Told]],
+    *,
+    within_seconds: float,
+    by_reconciler: bool = False,
+) -> None:
+    """Run all calls at once and commit their outcomes in groups, until all are done.
+
+    Calls that take longer than `within_seconds` are dropped: their rows say `sent` or `unknown`, and
+    reconciliation asks again under the same key.
+    """
+    if not calls:
+        return
+    told: asyncio.Queue[Told] = asyncio.Queue()
+    deadline = machine_now() + within_seconds
+
+    async def call(awaitable: Awaitable[Told]) -> None:
+        told.put_nowait(await awaitable)
+
+    tasks = [asyncio.ensure_future(call(awaitable)) for awaitable in calls]
+    try:
+        async with asyncio.timeout(within_seconds):
+            left = len(tasks)
+            while left:
+                group = await _next_group(context, told, left)
+                left -= len(group)
+                await settle_group(
+                    context,
+                    group,
+                    within_seconds=deadline - machine_now(),
+                    by_reconciler=by_reconciler,
+                )
+    except TimeoutError:
+        log.warning("outcomes_left_to_reconciliation", left=sum(not t.done() for t in tasks))
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _next_group(context: WorkerContext, told: asyncio.Queue[Told], left: int) -> list[Told]:
+    """The next outcome and those that come in within the settle interval, up to a full group."""
+    settings = context.settings
+    group = [await told.get()]
+    full = min(left, settings.settle_group)
+    until = machine_now() + settings.settle_interval_ms / 1000
+    while len(group) < full:
+        if not told.empty():
+            group.append(told.get_nowait())
+            continue
+        if (pause := until - machine_now()) <= 0:
+            break
+        # Waking for every single outcome would cost more than settling it.
+        await asyncio.sleep(min(pause, 0.005))
+    return group
+
+
+async def settle_group(
+    context: WorkerContext,
+    group: Sequence[Told],
+    *,
+    within_seconds: float,
+    by_reconciler: bool = False,
+) -> None:
+    """Commit a group; halve it until a row that cannot be settled is alone, and keep its outcome raw."""
+
+    async def transaction() -> list[Case]:
+        async with context.pool.acquire() as conn, conn.transaction():
+            return await _settle(conn, group, by_reconciler=by_reconciler)
+
+    try:
+        settled = await with_retries(transaction, what="settle", within_seconds=within_seconds)
+    except Exception as error:
+        if not (is_data_error(error) or isinstance(error, (AssertionError, ValueError))):
+            raise
+        if len(group) == 1:
+            await _keep_raw(context, group[0], error)
+            return
+        half = len(group) // 2
+        for part in (group[:half], group[half:]):
+            await settle_group(
+                context, part, within_seconds=within_seconds, by_reconciler=by_reconciler
+            )
+        return
+    for case in settled:
+        _count(case)
+    await _rest_if_asked(context, group, settled)
+
+
+async def _settle(conn: Connection, group: Sequence[Told], *, by_reconciler: bool) -> list[Case]:
+    now = await control.read_now(conn)
+    subscriptions = await facts.lock_subscriptions(conn, [told.subscription_id for told in group])
+    invoices = await facts.read_invoices(conn, {told.invoice_id for told in group})
+    attempts = await facts.read_attempts(conn, {(told.invoice_id, told.ordinal) for told in group})
+    # Only what may start or end a dunning needs to know what came before.
+    asked = {told.invoice_id for told in group if told.ordinal > 1 and _is_final(told.outcome)}
+    history = await facts.read_history(conn, asked) if asked else {}
+    settled = []
+    for told in group:
+        attempt = attempts[told.invoice_id, told.ordinal]
+        case = Case(
+            subscriptions[told.subscription_id],
+            invoices[told.invoice_id],
+            attempt,
+            now,
+            facts.past(history.get(told.invoice_id, ()), before=told.ordinal),
+            by_reconciler=by_reconciler,
+        )
+        settlement.settle(case, attempt, told.outcome)
+        settled.append(case)
+    await cases.save(conn, settled, actor="reconcile" if by_reconciler else "settle", now=now)
+    return settled
+
+
+def _is_final(outcome: Outcome) -> bool:
+    return isinstance(outcome, (Approved, Declined, Canceled, NotFound))
+
+
+async def _keep_raw(context: WorkerContext, told: Told, error: Exception) -> None:
+    reason = f"{type(error).__name__}: {error}"[:500]
+    log.error("outcome_parked", row=f"{told.invoice_id}:{told.ordinal}", error=reason)
+    async with context.pool.acquire() as conn:
+        await claims.park_outcome(
+            conn, told.invoice_id, told.ordinal, raw_outcome=repr(told.outcome), reason=reason
+        )
+    metrics.PARKED.labels("attempt").inc()
+
+
+async def _rest_if_asked(
+    context: WorkerContext, group: Sequence[Told], settled: Sequence[Case]
+) -> None:
+    """A gateway that said 429 is left alone as long as it asked: nothing of it is claimed."""
+    asked: dict[str, int] = {}
+    for told, case in zip(group, settled, strict=True):
+        outcome = told.outcome
+        if isinstance(outcome, Unknown) and outcome.retry_after_seconds is not None:
+            assert case.attempt is not None
+            gateway = case.attempt.gateway
+            asked[gateway] = max(asked.get(gateway, 0), outcome.retry_after_seconds)
+    for gateway, seconds in asked.items():
+        async with context.pool.acquire() as conn:
+            await pace.rest(conn, gateway, seconds=seconds)
+
+
+def _count(case: Case) -> None:
+    attempt: Attempt | None = case.attempt
+    if attempt is None or not case.moves:
+        return
+    metrics.count_attempt(
+        outcome=attempt.state, decline_class=attempt.decline_class, ordinal=attempt.ordinal
+    )
+    invoice = case.invoice
+    if invoice.paid_at == case.now and invoice.first_declined_at is not None:
+        metrics.count_recovery(
+            by=invoice.recovered_by or "retry",
+            amount_minor=invoice.amount_minor,
+            currency=invoice.currency,
+            seconds=(case.now - invoice.first_declined_at).total_seconds(),
+        )
