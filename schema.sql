@@ -217,6 +217,7 @@ CREATE TABLE invoice (
 CREATE UNIQUE INDEX invoice_one_per_period ON invoice (subscription_id, kind, period_index);
 CREATE INDEX invoice_open ON invoice (subscription_id) WHERE status = 'open';
 CREATE INDEX invoice_attempt_due ON invoice (gateway, attempt_due_at, invoice_id) WHERE attempt_due_at IS NOT NULL;
+CREATE INDEX invoice_first_declined ON invoice (first_declined_at) WHERE first_declined_at IS NOT NULL;
 CREATE INDEX invoice_past_due ON invoice (currency) WHERE status = 'open' AND first_declined_at IS NOT NULL;
 COMMENT ON TABLE invoice IS 'What one period costs; its id is derived from subscription, kind and period. Dunning (business time): first_declined_at starts it with the policy of that moment, attempt_due_at is the next attempt, null while one is unsettled or the customer has to act. requested_source: somebody asked for an attempt at once; the transaction that commits it, or the settling of the attempt in the way, takes it up.';
 

@@ -43,8 +43,10 @@ def pay(case: Case, reason: str) -> None:
     case.tell_money(MessageType.INVOICE_PAID)
     if subscription.status in ENDED_SUBSCRIPTIONS:
         return
-    subscription.current_period_start = invoice.period_start
-    subscription.current_period_end = invoice.period_end
+    paid_until = subscription.current_period_end
+    if paid_until is None or paid_until < invoice.period_end:
+        subscription.current_period_start = invoice.period_start
+        subscription.current_period_end = invoice.period_end
     if subscription.status is SubscriptionStatus.PAUSED:
         return
     first = subscription.status is SubscriptionStatus.PENDING
@@ -100,7 +102,8 @@ def fail(case: Case, *, decline_class: DeclineClass, code: str, ordinal: int | N
         next_retry_at=next_retry_at,
     )
     if first:
-        _past_due(case, decline_class, code, next_retry_at)
+        _announce_failure(case, decline_class, code)
+    _past_due(case, code, next_retry_at)
     follow(case, decision)
 
 
@@ -113,8 +116,8 @@ def close_after_end(case: Case) -> None:
 def history_of(case: Case) -> InvoiceHistory:
     """What the dunning rules are told about the invoice at hand."""
     subscription = case.subscription
-    unusable = (
-        subscription.method_hard_declined_at is not None or case.hard_decline_code is not None
+    unusable = subscription.method_hard_declined_at is not None or (
+        case.hard_decline_code is not None and _is_present_card(case)
     )
     return InvoiceHistory(
         first_declined_at=case.invoice.first_declined_at,
@@ -126,6 +129,15 @@ def history_of(case: Case) -> InvoiceHistory:
         method_hard_declined=unusable,
         method_changed_at=subscription.method_changed_at,
     )
+
+
+def _is_present_card(case: Case) -> bool:
+    """Whether the attempt at hand was made with what would be charged next, with its present details."""
+    attempt, subscription = case.attempt, case.subscription
+    if attempt is None or attempt.payment_method_id != subscription.payment_method_id:
+        return False
+    changed_at = subscription.method_changed_at
+    return changed_at is None or changed_at <= attempt.claimed_at
 
 
 def past_attempt(attempt: Attempt) -> PastAttempt:
@@ -175,23 +187,26 @@ def _next_step(case: Case) -> Decision:
     return decide(case.invoice.policy(case.subscription), history_of(case), now=case.now)
 
 
-def _past_due(
-    case: Case, decline_class: DeclineClass, code: str, next_retry_at: datetime | None
-) -> None:
-    subscription, invoice = case.subscription, case.invoice
+def _announce_failure(case: Case, decline_class: DeclineClass, code: str) -> None:
     case.notices += notices.payment_failed(
-        subscription_id=subscription.subscription_id,
-        invoice_id=invoice.invoice_id,
+        subscription_id=case.subscription.subscription_id,
+        invoice_id=case.invoice.invoice_id,
         decline_class=decline_class,
         decline_code=code,
-        zone=subscription.zone,
+        zone=case.subscription.zone,
         now=case.now,
     )
+
+
+def _past_due(case: Case, code: str, next_retry_at: datetime | None) -> None:
+    """Past due from the first decline on, and again if another invoice was paid meanwhile."""
+    subscription, invoice = case.subscription, case.invoice
     if subscription.while_past_due == "hold" or subscription.status is SubscriptionStatus.PENDING:
         subscription.next_renewal_at = None
     if subscription.status in (SubscriptionStatus.TRIALING, SubscriptionStatus.ACTIVE):
         case.move_subscription(SubscriptionStatus.PAST_DUE, code)
-        subscription.access_ends_at = grace_ends_at(invoice.policy(subscription), case.now)
+        first_at = invoice.first_declined_at or case.now
+        subscription.access_ends_at = grace_ends_at(invoice.policy(subscription), first_at)
         case.tell_money(MessageType.PAST_DUE, next_retry_at=next_retry_at)
 
 
@@ -210,22 +225,36 @@ def _give_up(case: Case, action: ExhaustedAction, reason: str) -> None:
             end(case, SubscriptionStatus.CANCELED, reason=reason, origin=CancelOrigin.INVOLUNTARY)
         case ExhaustedAction.PAUSE:
             _write_off(case, reason)
-            subscription.next_renewal_at = None
-            case.drop_notices = reason
-            case.move_subscription(SubscriptionStatus.PAUSED, reason)
-            case.tell(MessageType.PAUSED, reason=reason)
+            _pause(case, reason)
         case ExhaustedAction.UNPAID:
             lapse(case, reason)
         case ExhaustedAction.PAST_DUE:
             subscription.next_renewal_at = None
+            _fall_due(case, reason)
         case _:
             assert_never(action)
+
+
+def _pause(case: Case, reason: str) -> None:
+    subscription = case.subscription
+    subscription.next_renewal_at = None
+    case.drop_notices = reason
+    if subscription.status is not SubscriptionStatus.PAUSED:
+        case.move_subscription(SubscriptionStatus.PAUSED, reason)
+        case.tell(MessageType.PAUSED, reason=reason)
+
+
+def _fall_due(case: Case, reason: str) -> None:
+    """With `while_past_due: bill` it may be active, paid for another period than the one given up."""
+    if case.subscription.status is SubscriptionStatus.ACTIVE:
+        case.move_subscription(SubscriptionStatus.PAST_DUE, reason)
 
 
 def lapse(case: Case, reason: str) -> None:
     """Access ends while the invoice stays collectable; a payment makes the subscription active again."""
     subscription = case.subscription
     subscription.access_ends_at = subscription.next_renewal_at = None
+    _fall_due(case, reason)
     if subscription.status is SubscriptionStatus.PAST_DUE:
         case.move_subscription(SubscriptionStatus.UNPAID, reason)
         case.tell(MessageType.UNPAID, reason=reason)

@@ -117,6 +117,7 @@ class Invoice:
     paid_at: datetime | None
     closed_at: datetime | None
     recovered_by: str | None
+    claims: int
 
     def policy(self, subscription: Subscription) -> DunningPolicy:
         """The dunning policy: frozen at the first decline, the plan's until then."""

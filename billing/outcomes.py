@@ -104,6 +104,13 @@ class NotFound:
 
 
 @dataclass(frozen=True, slots=True)
+class Absent:
+    """Proven: nothing that was sent under this key up to `sent_at` (business time) was executed."""
+
+    sent_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class NotFoundYet:
     """Not found, which proves nothing before `again_at` (business time): read once more then."""
 
@@ -118,5 +125,5 @@ ChargeOutcome = (
 LookupOutcome = Approved | Declined | Pending | ActionRequired | Canceled | NotFound | Unknown
 """What reading can tell; a look-up that failed is `Unknown`, whatever the reason."""
 
-Outcome = ChargeOutcome | NotFound | NotFoundYet
-"""Every outcome there is."""
+Outcome = ChargeOutcome | Absent | NotFoundYet
+"""What can be settled: a bare `NotFound` has to be judged first."""

@@ -36,7 +36,12 @@ def is_due(subscription: Subscription, now: datetime) -> bool:
 
 
 def is_held(subscription: Subscription, *, has_open_invoice: bool) -> bool:
-    """Whether a due renewal has to wait, until a payment or a person sets its next date again."""
+    """Whether a due renewal has to wait, until a payment or a person sets its next date again.
+
+    A finite plan whose last period is not paid yet waits as well: it expires once it is.
+    """
+    if has_open_invoice and is_complete(subscription):
+        return True
     if subscription.status in RENEWING_SUBSCRIPTIONS:
         return has_open_invoice and subscription.while_past_due == "hold"
     bills_on = subscription.while_past_due == "bill"
@@ -168,4 +173,5 @@ def _invoice(
         paid_at=None,
         closed_at=None,
         recovered_by=None,
+        claims=0,
     )

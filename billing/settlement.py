@@ -5,7 +5,7 @@ An outcome has three values. *Approved* pays the invoice, *declined* hands it to
 sent for that invoice. Money that comes late is always recorded, and never revives what has ended.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import assert_never
 
 from billing import consequences
@@ -14,12 +14,12 @@ from billing.facts import Attempt, Case
 from billing.lifecycle import ENDED_SUBSCRIPTIONS, AttemptState, InvoiceStatus
 from billing.messages import MessageType
 from billing.outcomes import (
+    Absent,
     ActionRequired,
     Approved,
     Canceled,
     DeclineClass,
     Declined,
-    NotFound,
     NotFoundYet,
     NotSent,
     Outcome,
@@ -53,8 +53,8 @@ def settle(case: Case, attempt: Attempt, outcome: Outcome) -> None:
         case Canceled(gateway_ref):
             attempt.gateway_ref = gateway_ref
             _canceled(case, attempt)
-        case NotFound():
-            _never_happened(case, attempt)
+        case Absent(sent_at):
+            _never_happened(case, attempt, sent_at)
         case _:
             _no_final_word(case, attempt, outcome)
 
@@ -105,23 +105,36 @@ def look_again(
 
 
 def _approved(case: Case, attempt: Attempt, outcome: Approved) -> None:
+    invoice = case.invoice
     if (outcome.amount_minor, outcome.currency) != (attempt.amount_minor, attempt.currency):
-        told = f"{outcome.amount_minor} {outcome.currency}"
-        freeze(case, attempt, f"the gateway charged {told}, which is not what was asked")
+        _wrong_amount(case, attempt, outcome)
         return
     attempt.gateway_ref = outcome.gateway_ref
-    case.move_attempt(attempt, AttemptState.SUCCEEDED, "approved")
-    invoice = case.invoice
     if invoice.status is InvoiceStatus.PAID:
-        attempt.needs_human = "charged although the invoice was paid: refund proposed"
+        # Only one attempt of an invoice may have succeeded, so this one stays what it is.
+        freeze(case, attempt, "charged although the invoice was paid: refund proposed")
         return
     if case.subscription.status in ENDED_SUBSCRIPTIONS:
         attempt.needs_human = "money after the end: refund proposed"
+    elif attempt.state is AttemptState.VOID:
+        attempt.needs_human = "money on a void attempt: the gateway broke the bounds it declared"
+    case.move_attempt(attempt, AttemptState.SUCCEEDED, "approved")
     if invoice.first_declined_at is not None:
         asked = attempt.source in (AttemptSource.NEW_CARD, AttemptSource.MANUAL)
         by = attempt.source if asked else "retry"
         invoice.recovered_by = "reconciliation" if case.by_reconciler else by
     consequences.pay(case, "approved")
+
+
+def _wrong_amount(case: Case, attempt: Attempt, outcome: Approved) -> None:
+    """An answer may be garbled: the gateway's books decide. If they say the same, a person does."""
+    told = f"{outcome.amount_minor} {outcome.currency}"
+    reason = f"{outcome.gateway_ref} charged {told}, which is not what was asked"
+    if attempt.replayed or attempt.state is AttemptState.VOID:
+        freeze(case, attempt, reason)
+    else:
+        attempt.gateway_ref = outcome.gateway_ref
+        _unknown(case, attempt, Unknown(reason, answered=True, replayed=True))
 
 
 def _declined(case: Case, attempt: Attempt, outcome: Declined) -> None:
@@ -152,6 +165,9 @@ def _under_way(
     attempt.check_due_at = case.now + RECHECK_PENDING
     if attempt.state is state:
         return
+    if case.invoice.requested_source or case.subscription.status in ENDED_SUBSCRIPTIONS:
+        # Nobody wants it any more: it is ended at the gateway without waiting.
+        attempt.check_due_at = case.now
     case.move_attempt(attempt, state, state)
     told = {
         AttemptState.PENDING: MessageType.PAYMENT_PENDING,
@@ -175,8 +191,17 @@ def _canceled(case: Case, attempt: Attempt) -> None:
     consequences.fail(case, decline_class=DeclineClass.CUSTOMER, code=code, ordinal=attempt.ordinal)
 
 
-def _never_happened(case: Case, attempt: Attempt) -> None:
-    """Proven absent: the attempt is void, and the invoice is due again as it was."""
+def _never_happened(case: Case, attempt: Attempt, sent_at: datetime) -> None:
+    """Proven absent: the attempt is void, and the invoice is due again as it was.
+
+    The proof was made without the lock: it holds only if the key was not sent again meanwhile.
+    """
+    if sent_at != attempt.sent_at:
+        look_again(case, attempt, "sent again while it was looked up")
+        return
+    if attempt.gateway_ref is not None:
+        freeze(case, attempt, "the gateway does not know the charge that it told of")
+        return
     if attempt.state is AttemptState.SENT:
         case.move_attempt(attempt, AttemptState.UNKNOWN, "no answer")
     case.move_attempt(attempt, AttemptState.VOID, "never reached the gateway")

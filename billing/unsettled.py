@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from billing.facts import Attempt, Invoice, Subscription
 from billing.lifecycle import ENDED_SUBSCRIPTIONS, AttemptState, InvoiceStatus
-from billing.outcomes import NotFound, NotFoundYet
+from billing.outcomes import Absent, NotFoundYet
 
 KEY_MARGIN = timedelta(hours=4)
 """A key is not resent in the last hours of its life: its clock is not ours."""
@@ -75,8 +75,8 @@ def next_step(
             return Resend() if may_send else LookUp()
 
 
-def judge_absence(attempt: Attempt, *, bounds: Bounds, now: datetime) -> NotFound | NotFoundYet:
-    """Whether "not found" is proof by now, and if not, when to read again.
+def judge_absence(attempt: Attempt, *, bounds: Bounds, now: datetime) -> Absent | NotFoundYet:
+    """Whether "not found" is proof at `now`, when it was asked, and if not, when to read again.
 
     Proof takes two readings `lookup_lag` apart, the last one after the request can no longer arrive
     and look-ups have caught up with it. A complete answer ends delivery: then only the lag counts.
@@ -85,7 +85,7 @@ def judge_absence(attempt: Attempt, *, bounds: Bounds, now: datetime) -> NotFoun
     quiet_at = attempt.sent_at + delivery + 2 * bounds.lookup_lag
     first_at = attempt.not_found_at
     if first_at is not None and now >= max(quiet_at, first_at + bounds.lookup_lag):
-        return NotFound()
+        return Absent(attempt.sent_at)
     second_at = (now if first_at is None else first_at) + bounds.lookup_lag
     return NotFoundYet(max(quiet_at, second_at))
 

@@ -46,7 +46,10 @@ def audit(
     ] = False,
     as_json: AsJson = False,
 ) -> int:
-    """Check every invariant, one line each; exit code 1 if one is broken."""
+    """Check every invariant, one line each.
+
+    Exit code 1 if one is broken.
+    """
     settings = configured("database_url", *(["gateways"] if gateway_ledger else []))
     report = asyncio.run(_audit(settings, with_ledger=gateway_ledger))
     ok = all(verdict.ok for verdict in report.verdicts)

@@ -41,9 +41,9 @@ def pause_charging(
     who: Who = UNKNOWN,
     as_json: AsJson = False,
 ) -> None:
-    """Stop charging, everywhere or in one scope: when this returns, nothing new is sent.
+    """Stop charging, everywhere or in one scope.
 
-    Charges that are on their way are resolved. Nothing is lost: what falls due waits.
+    When this returns, nothing new is sent. Charges that are on their way are resolved. Nothing is lost: what falls due waits.
     """
     scope = _scope(gateway, seller, plan)
     settings = configured("database_url")
@@ -64,7 +64,10 @@ def resume_charging(
     who: Who = UNKNOWN,
     as_json: AsJson = False,
 ) -> None:
-    """Charge again in the scope that was paused; other switches stay as they are."""
+    """Charge again where it was paused.
+
+    Other switches stay as they are.
+    """
     scope = _scope(gateway, seller, plan)
     settings = configured("database_url")
     was_paused, left = asyncio.run(_resume(settings, scope, who=printable(who), why=printable(why)))

@@ -11,16 +11,14 @@ from worker.errors import RenewdError, ServerUnreachable
 from worker.limits import check_limits
 from worker.settings import Settings
 
-WIDTH = 12
-
 app = typer.Typer()
 
 
 @app.command()
 def check(*, as_json: AsJson = False) -> int:
-    """Look at settings, database, schema, clock, broker, gateways and mail, one line each.
+    """Look whether all that renewd needs is there.
 
-    Exit code 0: all good. 1: one is bad. 2: the settings are wrong. 3: a server does not answer.
+    Settings, database, schema, clock, broker, gateways and mail, one line each. Exit code 0: all good. 1: one is bad. 2: the settings are wrong. 3: a server does not answer.
     """
     settings = configured("database_url", "amqp_url")
     check_limits(settings)
@@ -38,14 +36,15 @@ def check(*, as_json: AsJson = False) -> int:
 
 async def _look(settings: Settings, *, shown: bool) -> list[Finding]:
     """All findings, each printed as soon as it is known."""
+    width = max(map(len, ("settings", *(f"gateway {name}" for name in settings.gateways))))
     findings = []
     async for finding in check_all(settings):
         findings.append(finding)
         if shown:
-            _print(finding)
+            _print(finding, width)
     return findings
 
 
-def _print(finding: Finding) -> None:
+def _print(finding: Finding, width: int) -> None:
     good = finding.health is Health.GOOD
-    terminal.print_verdict(finding.name, finding.detail, good=good, width=WIDTH)
+    terminal.print_verdict(finding.name, finding.detail, good=good, width=width)

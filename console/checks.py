@@ -66,9 +66,9 @@ async def _check_database(settings: Settings) -> AsyncIterator[Finding]:
     place = settings.database_url
     try:
         async with connected(settings) as conn:
-            version = conn.get_server_version()
-            health = Health.GOOD if version.major >= OLDEST_POSTGRES else Health.BAD
-            detail = f"PostgreSQL {version.major}.{version.minor} at {place!r}"
+            new = conn.get_server_version().major >= OLDEST_POSTGRES
+            health = Health.GOOD if new else Health.BAD
+            detail = f"PostgreSQL {conn.get_settings().server_version} at {place!r}"
             if health is Health.BAD:
                 detail += f": should be {OLDEST_POSTGRES} or newer"
             yield Finding("database", health, detail)

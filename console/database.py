@@ -1,7 +1,7 @@
 """A verb's connection to the database, and its errors in one line."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import asyncpg
 
@@ -11,7 +11,11 @@ from worker.errors import RenewdError, ServerUnreachable
 from worker.settings import Settings
 
 OUTDATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
-LOST = (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError, TimeoutError)
+AWAY: tuple[type[BaseException], ...] = (
+    asyncpg.InvalidAuthorizationSpecificationError,  # a wrong password is one of them
+    asyncpg.InvalidCatalogNameError,  # no such database
+    *db.TRANSIENT,
+)
 
 
 @asynccontextmanager
@@ -21,36 +25,31 @@ async def connected(settings: Settings) -> AsyncIterator[Connection]:
     Raises `ServerUnreachable` if there is none to be had or it is lost, and `RenewdError` if the
     database was not brought to this version. Print nothing inside.
     """
-    conn = await _connect(settings)
+    with answering(settings):
+        conn = await db.connect(settings, application_name="renewd console")
+        try:
+            yield conn
+        finally:
+            await conn.close()
+
+
+@contextmanager
+def answering(settings: Settings) -> Iterator[None]:
+    """Say what is the matter with the database in one line, as `connected` does."""
     try:
-        yield conn
-    except LOST as error:
-        raise _complaint(error, settings) from error
-    finally:
-        await conn.close()
-
-
-async def _connect(settings: Settings) -> "asyncpg.Connection[asyncpg.Record]":
-    try:
-        return await db.connect(settings, application_name="renewd console")
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError) as error:
-        raise _unreachable(error, settings) from error
-
-
-def _complaint(error: Exception, settings: Settings) -> Exception:
-    if isinstance(error, OUTDATED):
-        return RenewdError(f"the database is not at this version ({error}): run renewd migrate")
-    if isinstance(error, asyncpg.QueryCanceledError):
+        yield
+    except OUTDATED as error:
+        line = f"the database is not at this version ({error}): run renewd migrate"
+        raise RenewdError(line) from error
+    except asyncpg.QueryCanceledError as error:
         seconds = settings.statement_timeout_seconds
-        return RenewdError(
-            f"RENEWD_STATEMENT_TIMEOUT_SECONDS is {seconds}: should be more for this ({error})"
-        )
-    return _unreachable(error, settings) if db.is_transient(error) else error
-
-
-def _unreachable(error: Exception, settings: Settings) -> ServerUnreachable:
-    said = str(error).partition("\n")[0] or "no answer in time"
-    return ServerUnreachable(
-        f"RENEWD_DATABASE_URL is {settings.database_url!r}: "
-        f"should be a database that answers ({said})"
-    )
+        line = f"RENEWD_STATEMENT_TIMEOUT_SECONDS is {seconds}: should be more for this ({error})"
+        raise RenewdError(line) from error
+    except AWAY as error:
+        if db.is_data_error(error):
+            raise
+        said = str(error).partition("\n")[0] or "no answer in time"
+        raise ServerUnreachable(
+            f"RENEWD_DATABASE_URL is {settings.database_url!r}: "
+            f"should be a database that answers ({said})"
+        ) from error

@@ -1,5 +1,6 @@
 """Options that several verbs have, and what each verb does first."""
 
+import logging
 from typing import Annotated
 
 import typer
@@ -28,6 +29,9 @@ def configured(*require: str) -> Settings:
     settings = load_settings(require=require)
     level = "WARNING" if settings.log_level == "INFO" else settings.log_level
     configure_logging(format=settings.log_format, level=level, process="renewd")
+    if level != "DEBUG":
+        # What the broker refuses we tell in a line of our own.
+        logging.getLogger("pika").setLevel(logging.ERROR)
     return settings
 
 

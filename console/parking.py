@@ -24,7 +24,10 @@ def parked(
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="List at most so many.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """List rows that were set aside, and attempts that are frozen: each waits for a person."""
+    """List what waits for a person.
+
+    Rows that were set aside because they break their batch, and attempts that are frozen.
+    """
     settings = configured("database_url")
     rows = asyncio.run(_list(settings, limit))
     if as_json:
@@ -34,7 +37,7 @@ def parked(
         terminal.print_line("nothing is parked")
         return
     head = terminal.heading("since", "kind", "id", "reason")
-    terminal.print_rows([head, *([when(r.at), r.kind, r.id, r.reason] for r in rows)])
+    terminal.print_rows([head, *([when(r.at), r.kind, r.id, r.reason] for r in rows)], whole=2)
 
 
 @app.command()
@@ -46,9 +49,9 @@ def release(
     who: Who = UNKNOWN,
     as_json: AsJson = False,
 ) -> None:
-    """Put a parked row back where it was taken from: what was due is due again.
+    """Put a parked row back.
 
-    A frozen attempt is looked at again at once, under the same key.
+    What was due is due again. A frozen attempt is looked at again at once, under the same key.
     """
     settings = configured("database_url")
     released, back = asyncio.run(

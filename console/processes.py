@@ -1,9 +1,8 @@
 """`renewd scheduler`, `worker` and `platform`: one process each, until SIGTERM or Ctrl-C."""
 
-import importlib
-
 import typer
 
+from console import rooms
 from worker.settings import load_settings
 
 SERVERS = ("database_url", "amqp_url")
@@ -13,24 +12,31 @@ app = typer.Typer()
 
 @app.command()
 def scheduler() -> int:
-    """Find what is due and ring the workers; any number may run."""
+    """Find what is due and ring the workers.
+
+    Any number may run. SIGTERM or Ctrl-C ends it.
+    """
     return _run("scheduler.main", "run_scheduler")
 
 
 @app.command()
 def worker() -> int:
-    """Charge, settle, reconcile and remind; any number may run."""
+    """Charge, settle, reconcile, remind.
+
+    Any number may run. SIGTERM or Ctrl-C ends it.
+    """
     return _run("worker.main", "run_worker")
 
 
 @app.command()
 def platform() -> int:
-    """Take the platform's messages in and tell it what changed; any number may run."""
+    """Take messages in, send messages out.
+
+    Any number may run. SIGTERM or Ctrl-C ends it.
+    """
     return _run("worker.platform.main", "run_platform")
 
 
 def _run(module: str, function: str) -> int:
-    settings = load_settings(require=SERVERS)
-    run = getattr(importlib.import_module(module), function)
-    code: int = run(settings)
+    code: int = rooms.call(module, function, load_settings(require=SERVERS))
     return code

@@ -37,9 +37,9 @@ def rejects(
     who: Who = UNKNOWN,
     as_json: AsJson = False,
 ) -> None:
-    """List the platform's messages that had no effect: waiting, rejected and refused ones.
+    """List messages that had no effect.
 
-    With --replay ID or --all they are applied once more, as if they came now.
+    Those of the platform that are waiting, rejected or refused. With --replay ID or --all they are applied once more, as if they came now.
     """
     if replay is not None and every:
         raise UsageError("--replay, --all: should be one of them")
@@ -81,7 +81,7 @@ def _show(name: str, rows: Sequence[Reject], *, as_json: bool) -> None:
         terminal.print_line("there are none")
         return
     head = terminal.heading("id", "received", "state", "type", "error")
-    terminal.print_rows([head, *map(_row, rows)])
+    terminal.print_rows([head, *map(_row, rows)], whole=3)
 
 
 def _row(row: Reject) -> Row:

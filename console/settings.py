@@ -26,9 +26,9 @@ app = typer.Typer()
 
 @app.command()
 def settings(*, as_json: AsJson = False) -> None:
-    """List every setting: its value here, default, unit and meaning; secrets are masked.
+    """List every setting with its value.
 
-    If one is wrong, the list shows defaults alone, and the error follows.
+    Also default, unit and meaning; secrets are masked. If one is wrong, the list shows defaults alone, and the error follows.
     """
     try:
         found, wrong = load_settings(), None
@@ -46,17 +46,16 @@ def settings(*, as_json: AsJson = False) -> None:
 
 
 def _print(lines: list[tuple[SettingDescription, str]]) -> None:
-    head = terminal.heading("setting", "value", "default", "unit", "meaning")
-    terminal.print_rows([head, *(_row(line, value) for line, value in lines)])
+    head = terminal.heading("setting", "value", "unit", "meaning")
+    terminal.print_rows([head, *(_row(line, value) for line, value in lines)], whole=1)
 
 
 def _row(line: SettingDescription, value: str) -> Row:
     return [
         line.env,
         (value or "-", Style.QUIET if value == line.default else Style.GOOD),
-        (line.default or "-", Style.QUIET),
         (line.unit, Style.QUIET),
-        line.meaning,
+        f"{line.meaning} (default {line.default})" if line.default else line.meaning,
     ]
 
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from billing.messages import rfc3339
 
 GAP = 2
+LAST_WIDTH = 32
 
 
 class Style(StrEnum):
@@ -43,16 +44,18 @@ def print_line(text: str, style: Style = Style.PLAIN) -> None:
     _console().print(Text(text, style=style), soft_wrap=True)
 
 
-def print_rows(rows: Sequence[Row]) -> None:
-    """Rows in aligned columns; only the last one is folded, and only on a terminal."""
+def print_rows(rows: Sequence[Row], *, whole: int) -> None:
+    """Rows in aligned columns; on a terminal that is too narrow, all but the first `whole` fold."""
     if not rows:
         return
     if not sys.stdout.isatty():
         _print_plain([[_text(cell) for cell in row] for row in rows])
         return
     table = Table.grid(padding=(0, GAP, 0, 0))
-    for n in range(len(rows[0])):
-        table.add_column(no_wrap=n < len(rows[0]) - 1, overflow="fold")
+    last = len(rows[0]) - 1
+    for n in range(last + 1):
+        least = LAST_WIDTH if n == last else None
+        table.add_column(no_wrap=n < whole, overflow="fold", min_width=least)
     for row in rows:
         table.add_row(*(_styled(cell) for cell in row))
     _console().print(table)

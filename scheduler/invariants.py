@@ -48,16 +48,20 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant("no_charge_after_end", "nothing is begun after the end", sql.NO_CHARGE_AFTER_END),
     Invariant("no_charge_after_hard", "hard-declined stays untouched", sql.NO_CHARGE_AFTER_HARD),
     Invariant("request_unchanged", "the stored bytes fit their hash", sql.REQUEST_UNCHANGED),
+    Invariant("key_derived", "a key follows from its invoice and ordinal", sql.KEY_DERIVED),
     Invariant("ordinals_gapless", "attempts are numbered from 1", sql.ORDINALS_GAPLESS),
     Invariant("renewal_not_forgotten", "who renews has a next date", sql.RENEWAL_NOT_FORGOTTEN),
     Invariant("renewal_on_time", "what is due is invoiced within 1 h", sql.RENEWAL_ON_TIME),
+    Invariant("retry_on_time", "a due attempt is made within 1 h", sql.RETRY_ON_TIME),
     Invariant("invoice_not_forgotten", "open invoices have a next step", sql.INVOICE_NOT_FORGOTTEN),
     Invariant("nothing_stays_open", "no outcome is unknown for 20 h", sql.NOTHING_STAYS_OPEN),
     Invariant("periods_gapless", "periods neither overlap nor gap", sql.PERIODS_GAPLESS),
     Invariant("sequence_gapless", "messages are numbered without gap", sql.SEQUENCE_GAPLESS),
-    Invariant("outcome_was_told", "each failed or paid attempt was told", sql.OUTCOME_WAS_TOLD),
+    Invariant("payment_was_told", "each paid invoice was told once", sql.PAYMENT_WAS_TOLD),
+    Invariant("failure_was_told", "each failed attempt was told once", sql.FAILURE_WAS_TOLD),
     Invariant("outbox_flows", "no message waits longer than 5 min", sql.OUTBOX_FLOWS),
     Invariant("transitions_chain", "the history of a state has no jump", sql.TRANSITIONS_CHAIN),
+    Invariant("transitions_legal", "every move stands in its table", sql.TRANSITIONS_LEGAL),
     Invariant("one_effect", "a platform message counts once", sql.ONE_EFFECT),
     Invariant("notice_once", "a notice is sent once", sql.NOTICE_ONCE),
     Invariant("no_late_notice", "no announcement after the end", sql.NO_LATE_NOTICE),
@@ -73,6 +77,7 @@ INVARIANTS: tuple[Invariant, ...] = (
 WATCHED = frozenset(
     {
         "renewal_on_time",
+        "retry_on_time",
         "invoice_not_forgotten",
         "nothing_stays_open",
         "outbox_flows",
@@ -87,12 +92,14 @@ async def watch(conn: Connection, *, now: datetime) -> Sequence[Verdict]:
 
 
 async def check(conn: Connection, *, now: datetime, with_ledger: bool = False) -> Sequence[Verdict]:
-    """Every invariant in order; those of the ledger only if it has just been imported."""
-    return [
-        await _judge(conn, invariant, now)
-        for invariant in INVARIANTS
-        if with_ledger or not invariant.needs_ledger
-    ]
+    """Every invariant in order, of one snapshot; those of the ledger only if it was just imported."""
+    async with conn.transaction(isolation="repeatable_read", readonly=True):
+        await sql.take_your_time(conn)
+        return [
+            await _judge(conn, invariant, now)
+            for invariant in INVARIANTS
+            if with_ledger or not invariant.needs_ledger
+        ]
 
 
 async def _judge(conn: Connection, invariant: Invariant, now: datetime) -> Verdict:

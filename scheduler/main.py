@@ -1,7 +1,6 @@
 """The process `renewd scheduler`: APScheduler ticks, any number of them side by side."""
 
 import asyncio
-import contextlib
 import threading
 from datetime import UTC, datetime
 from functools import partial
@@ -34,7 +33,8 @@ def run_scheduler(settings: Settings) -> int:
     metrics.show_build()
     stopping = stop_on_signals()
     broker = make_broker(settings)
-    jobs = Jobs(settings, Ringer(broker, declare_actors(broker, None)))
+    ringer = Ringer(broker, declare_actors(broker, None))
+    jobs = Jobs(settings, ringer)
     health = start_health(
         settings.metrics_port_of("scheduler"),
         settings.metrics_host,
@@ -43,9 +43,8 @@ def run_scheduler(settings: Settings) -> int:
         is_healthy=lambda: jobs.healthy,
     )
     asyncio.run(_tick_until(stopping, settings, jobs))
+    ringer.close()
     health.close()
-    with contextlib.suppress(Exception):
-        broker.close()
     return 0
 
 

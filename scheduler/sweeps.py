@@ -5,6 +5,7 @@ here: the worker asks every question again under its locks. A doorbell that is l
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,12 +15,13 @@ from typing import Any
 
 import dramatiq
 import structlog
+from pika.exceptions import AMQPError
 
 from scheduler.store import claims
 from scheduler.store.claims import Claimed, PageKey
 from worker import metrics
 from worker.actors import Actors
-from worker.broker import outstanding
+from worker.broker import BillingBroker, outstanding
 from worker.db import Connection
 from worker.limits import PACE_HORIZON_SECONDS
 from worker.settings import Settings
@@ -53,6 +55,7 @@ SWEEPS: tuple[Sweep, ...] = (
     Sweep("collections", claims.CLAIM_COLLECTIONS, "collect", "charge", True, _NIL),
     Sweep("renewals", claims.CLAIM_RENEWALS, "renew", "charge", per_gateway=True),
     Sweep("notices", claims.CLAIM_NOTICES, "remind", "notify", False, _NIL),
+    Sweep("half_sent", claims.FIND_HALF_SENT, "remind", "notify", False, _NIL),
     Sweep("waiting", claims.CLAIM_WAITING, "expire_waiting", "maintenance", False, "0"),
 )
 """In the order in which one round should look: what frees an invoice before what charges it."""
@@ -77,8 +80,14 @@ class Ringer:
         await self._run(self._broker.enqueue, message)
 
     def close(self) -> None:
-        """End the thread."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """Close the connection in the thread that owns it, and end that thread."""
+        self._thread.submit(self._hang_up)
+        self._thread.shutdown(wait=True)
+
+    def _hang_up(self) -> None:
+        if isinstance(self._broker, BillingBroker):
+            with contextlib.suppress(AMQPError, OSError):
+                del self._broker.connection
 
     async def _run(self, call: Callable[..., Any], *arguments: object) -> Any:
         loop = asyncio.get_running_loop()

@@ -3,29 +3,34 @@
 Only legal rows can be built here; what a test wants to break, it breaks itself with an UPDATE.
 """
 
-from collections.abc import Sequence
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from lab.sandbox import RunningSandbox
+from billing.lifecycle import CancelOrigin
+from lab.sandbox import Fault, FaultPlan, RunningSandbox, SandboxFaults
 from scheduler import invariants
-from worker import renewals, retries
+from worker import cancellations, reconciliation, renewals, retries
 from worker.context import WorkerContext
 from worker.db import Pool
 from worker.gateways import open_gateways
+from worker.ledger_import import import_ledgers
 from worker.seats import Seats
 from worker.settings import isolated_settings
-from worker.store import control, pace
+from worker.store import control, hints, pace
 
 START = datetime(2026, 1, 31, 10, 0, tzinfo=UTC)
 GATEWAY = "sandbox"
 API_KEY = "sk_test_world"
 
-ENTITIES = """
-WITH a AS (INSERT INTO seller (seller_id, name) VALUES ('sel_1', 'Chess School')),
-b AS (INSERT INTO customer (customer_id, email) VALUES ('cus_1', 'ada@example.com'))
+PARTIES = """
+WITH a AS (INSERT INTO seller (seller_id, name) VALUES ('sel_1', 'Chess School')
+           ON CONFLICT DO NOTHING)
+INSERT INTO customer (customer_id, email) VALUES ('cus_1', 'ada@example.com') ON CONFLICT DO NOTHING
+"""
+PLAN = """
 INSERT INTO plan (plan_id, seller_id, product_id, name, interval_unit, interval_count, currency,
                   price_version, retry_policy, catch_up_periods, while_past_due, ceiling_minor,
                   cycles)
@@ -43,7 +48,26 @@ SUBSCRIPTION = """
 INSERT INTO subscription (subscription_id, seller_id, customer_id, plan_id, price_version,
                           payment_method_id, gateway, status, zone, anchor_local, anchor_day,
                           current_period_start, current_period_end, next_renewal_at, created_at)
-VALUES ($1, 'sel_1', 'cus_1', $2, 1, $3, 'sandbox', $4, 'UTC', $5, $6, $7, $8, $9, $7)
+VALUES ($1, 'sel_1', 'cus_1', $2, 1, $3, 'sandbox', $4, 'UTC', $5, $6, $7::timestamptz, $8,
+        $9::timestamptz, coalesce($7::timestamptz, $9::timestamptz))
+"""
+POINT = "UPDATE subscription SET payment_method_id = $2 WHERE subscription_id = $1"
+ASK = """
+UPDATE invoice i
+   SET requested_source = $2,
+       attempt_due_at = CASE WHEN live.n = 0 THEN $3::timestamptz END,
+       attempt_source = CASE WHEN live.n = 0 THEN $2 END,
+       hold_reason = CASE WHEN live.n > 0 THEN hold_reason END
+  FROM (SELECT count(*) AS n FROM attempt a JOIN invoice USING (invoice_id)
+         WHERE invoice.subscription_id = $1
+           AND a.state IN ('sent', 'unknown', 'pending', 'action_required')) AS live
+ WHERE i.subscription_id = $1 AND i.status = 'open'
+RETURNING i.invoice_id
+"""
+OVER_THEIR_WINDOW = """
+UPDATE attempt
+   SET retake_at = '-infinity', send_deadline = clock_timestamp() - interval '1 minute'
+ WHERE check_due_at <= $1 RETURNING invoice_id || ':' || ordinal AS subject
 """
 
 
@@ -105,34 +129,19 @@ class World:
     ) -> str:
         """A monthly plan in USD."""
         plan_id = f"plan_{len(self.plans) + 1}"
+        policy = retry_policy or {}
         async with self.pool.acquire() as conn, conn.transaction():
-            if not self.plans:
-                await conn.execute(
-                    ENTITIES,
-                    plan_id,
-                    retry_policy or {},
-                    catch_up,
-                    while_past_due,
-                    ceiling_minor,
-                    cycles,
-                )
-            else:
-                await conn.execute(
-                    ENTITIES[ENTITIES.index("INSERT INTO plan") :],
-                    plan_id,
-                    retry_policy or {},
-                    catch_up,
-                    while_past_due,
-                    ceiling_minor,
-                    cycles,
-                )
+            await conn.execute(PARTIES)
+            await conn.execute(
+                PLAN, plan_id, policy, catch_up, while_past_due, ceiling_minor, cycles
+            )
             await conn.execute(PRICE, plan_id, amount_minor)
         self.plans.add(plan_id)
         return plan_id
 
     async def subscribe(
         self,
-        token: str = "tok_ok_1",  # noqa: S107 - a token of the sandbox
+        token: str = "tok_ok_1",
         *,
         plan: str | None = None,
         status: str = "active",
@@ -142,7 +151,7 @@ class World:
         """A subscription paid through `due`, its first renewal; `pending` ones were never paid."""
         plan_id = plan or (await self.plan() if not self.plans else min(self.plans))
         id_ = name or f"sub_{token}_{await self.value('SELECT count(*) FROM subscription')}"
-        paid = None if status == "pending" else due - timedelta(days=31)
+        paid = status != "pending"
         async with self.pool.acquire() as conn, conn.transaction():
             await conn.execute(METHOD, f"pm_{id_}", token, START)
             await conn.execute(
@@ -153,22 +162,55 @@ class World:
                 status,
                 due.replace(tzinfo=None),
                 due.day,
-                paid or due,
-                None if paid is None else due,
-                due,
-            ) if paid else await conn.execute(
-                SUBSCRIPTION.replace("$7, $8, $9, $7)", "NULL::timestamptz, $8, $9, $7)"),
-                id_,
-                plan_id,
-                f"pm_{id_}",
-                status,
-                due.replace(tzinfo=None),
-                due.day,
-                due,
-                None,
+                due - timedelta(days=31) if paid else None,
+                due if paid else None,
                 due,
             )
         return id_
+
+    async def new_card(self, subscription_id: str, token: str) -> UUID:
+        """The customer gives another card: its open invoice is to be attempted at once with it."""
+        card = f"pm_{subscription_id}_{token}"
+        await self.execute(METHOD, card, token, START)
+        await self.execute(POINT, subscription_id, card)
+        return await self.ask(subscription_id, "new_card")
+
+    async def ask(self, subscription_id: str, source: str) -> UUID:
+        """Somebody wants an attempt at once; one that is under way is looked at first."""
+        now = await self.now()
+        async with self.pool.acquire() as conn, conn.transaction():
+            invoice_id: UUID = await conn.fetchval(ASK, subscription_id, source, now)
+            traces = await hints.read_unsettled(conn, [invoice_id])
+            found = [(trace.invoice_id, trace.ordinal) for trace in traces.values()]
+            await hints.look_again(conn, found, now=now)
+        return invoice_id
+
+    async def cancel(self, *ids: str) -> None:
+        """End these subscriptions now, as their customers wish."""
+        async with self.pool.acquire() as conn, conn.transaction():
+            now = await control.read_now(conn)
+            await cancellations.cancel_now(
+                conn, ids, origin=CancelOrigin.CUSTOMER, reason=None, actor="test", now=now
+            )
+
+    async def pause(self, scope: str = "global", scope_id: str = "") -> None:
+        """Turn a kill switch on."""
+        async with self.pool.acquire() as conn, conn.transaction():
+            await control.pause(conn, scope=scope, scope_id=scope_id, reason="test", who="me")
+
+    async def resume(self, scope: str = "global", scope_id: str = "") -> None:
+        """Turn a kill switch off."""
+        async with self.pool.acquire() as conn, conn.transaction():
+            await control.resume(conn, scope=scope, scope_id=scope_id, reason="test", who="me")
+
+    def break_gateway(self, *faults: Fault, **settings: Any) -> None:
+        """From now on every charge meets one of these faults."""
+        rates = {fault: 1 / len(faults) for fault in faults}
+        self.sandbox.set_faults(FaultPlan(faults=SandboxFaults(rates=rates, **settings)))
+
+    def heal_gateway(self) -> None:
+        """From now on nothing goes wrong at the gateway."""
+        self.sandbox.set_faults(FaultPlan())
 
     async def renew(self, *ids: str) -> None:
         """Ring the renewal of these subscriptions."""
@@ -179,6 +221,41 @@ class World:
         await retries.collect(
             self.context, gateway=GATEWAY, ids=[str(invoice_id) for invoice_id in invoice_ids]
         )
+
+    async def reconcile(self) -> int:
+        """Machine time passes, and every unsettled attempt that is due is looked at, once."""
+        due = await self.fetch(OVER_THEIR_WINDOW, await self.now())
+        ids = [row["subject"] for row in due]
+        await reconciliation.reconcile(self.context, gateway=GATEWAY, ids=ids)
+        return len(ids)
+
+    async def walk(self, *, until: datetime | None = None) -> None:
+        """Let time pass from look to look until no attempt waits for one, or until an instant."""
+        for _ in range(400):
+            due = await self.value("SELECT min(check_due_at) FROM attempt")
+            now = await self.now()
+            if due is None or (until is not None and max(due, now) > until):
+                return
+            # What is due again at once was asked to wait in machine time.
+            await self.set_now(max(due, now + timedelta(seconds=30)))
+            await self.reconcile()
+        raise AssertionError("something is looked at for ever")
+
+    async def collect_due(self) -> None:
+        """Ring every invoice that has an attempt due now."""
+        due = await self.fetch(
+            "SELECT invoice_id FROM invoice WHERE attempt_due_at <= $1", await self.now()
+        )
+        await self.collect(*(row["invoice_id"] for row in due))
+
+    async def now(self) -> datetime:
+        """Business time."""
+        async with self.pool.acquire() as conn:
+            return await control.read_now(conn)
+
+    async def execute(self, statement: str, *arguments: object) -> None:
+        async with self.pool.acquire() as conn:
+            await conn.execute(statement, *arguments)
 
     async def fetch(self, statement: str, *arguments: object) -> list[dict[str, Any]]:
         async with self.pool.acquire() as conn:
@@ -203,9 +280,16 @@ class World:
         )
         return [row["type"].removeprefix("billing.") for row in rows]
 
-    async def broken(self) -> list[str]:
-        """The invariants that do not hold now."""
+    def taken(self) -> dict[str, int]:
+        """How often each invoice was charged, by the gateway's own books."""
+        charges = self.sandbox.charges()
+        return Counter(c["reference"] for c in charges if c["status"] == "succeeded")
+
+    async def broken(self, *, with_ledger: bool = False) -> list[str]:
+        """The invariants that do not hold now; with those of the ledger, which is imported first."""
         async with self.pool.acquire() as conn:
             now = await control.read_now(conn)
-            verdicts: Sequence[invariants.Verdict] = await invariants.check(conn, now=now)
+            if with_ledger:
+                await import_ledgers(conn, self.context.gateways, now=now)
+            verdicts = await invariants.check(conn, now=now, with_ledger=with_ledger)
         return [f"{verdict.name}: {verdict.sample}" for verdict in verdicts if not verdict.ok]

@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import dramatiq
 
-from worker import grace, reconciliation, reminders, renewals, retries
+from worker import cancellations, grace, reconciliation, reminders, renewals, retries
 from worker.context import WorkerContext
 from worker.platform import rejects
 
@@ -85,7 +85,7 @@ def _declare_upkeep(
     @dramatiq.actor(broker=broker, queue_name="maintenance", priority=URGENT)
     async def cancel_due(ids: list[str]) -> None:
         """Carry out the cancellations that were scheduled for now."""
-        await grace.cancel_due(context(), ids=ids)
+        await cancellations.cancel_due(context(), ids=ids)
 
     @dramatiq.actor(broker=broker, queue_name="maintenance", priority=NORMAL)
     async def expire_waiting(ids: list[str]) -> None:

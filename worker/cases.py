@@ -30,11 +30,11 @@ async def save(conn: Connection, cases: Sequence[Case], *, actor: str, now: date
 
 
 async def _save_rare(conn: Connection, cases: Sequence[Case], now: datetime) -> None:
-    declined = [
-        (case.attempt.payment_method_id, case.hard_decline_code)
+    declined = sorted(
+        (case.attempt.payment_method_id, case.hard_decline_code, case.attempt.claimed_at)
         for case in cases
         if case.attempt is not None and case.hard_decline_code is not None
-    ]
+    )
     await changes.mark_hard_declined(conn, declined, now=now)
     for case in cases:
         if case.drop_notices is not None:

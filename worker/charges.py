@@ -18,6 +18,7 @@ Every crash between two lines leaves either nothing or a committed row that reco
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -33,14 +34,21 @@ from billing.outcomes import ChargeOutcome, NotSent, Outcome, Unknown
 from worker import limits, metrics, settling
 from worker.clock import machine_now
 from worker.context import WorkerContext
-from worker.db import Connection, is_data_error, is_transient
+from worker.db import TRANSIENT, Connection, is_data_error, is_transient
 from worker.gateways import ChargeRequest, Gateway
 from worker.settings import Settings
 from worker.store import changes, facts, pace
 from worker.store.changes import NewAttempt
 from worker.store.control import Control
 
+PARK_AFTER = 4
+"""Leases that ran out on a row before it is not tried a fifth time: it may take workers with it."""
+
 log = structlog.get_logger()
+
+
+class NoProgressError(AssertionError):
+    """Claimed five times without progress: it may have taken the worker with it."""
 
 
 class PaceExceededError(Exception):
@@ -89,6 +97,12 @@ class Flow:
     give_back: GiveBack
 
 
+def assert_progress(claims: int) -> None:
+    """Raise `NoProgressError` for a row that is about to be tried once too often; it is parked."""
+    if claims >= PARK_AFTER:
+        raise NoProgressError(NoProgressError.__doc__)
+
+
 async def run(context: WorkerContext, *, gateway: str, ids: Sequence[str], flow: Flow) -> None:
     """Take a batch through its life. Returns when every outcome is committed or left to reconcile."""
     seats = context.seats
@@ -127,9 +141,7 @@ async def insert(
     await changes.insert_attempts(
         conn, rows, fence=fence, now=control.now, unsettled_seconds=settings.unsettled_seconds
     )
-    begins_in = await pace.reserve(conn, gateway.name, charges=len(rows), per_second=per_second)
-    if begins_in + len(rows) / per_second > limits.SEND_WINDOW_SECONDS - limits.TRY_SECONDS:
-        raise PaceExceededError
+    begins_at = await reserve_pace(conn, gateway.name, charges=len(rows), per_second=per_second)
     deadline = began_at + limits.SEND_WINDOW_SECONDS
     return [
         Charge(
@@ -138,11 +150,24 @@ async def insert(
             row.subscription_id,
             row.idempotency_key,
             row.request,
-            send_at=began_at + begins_in + n / per_second,
+            send_at=begins_at + n / per_second,
             deadline=deadline,
         )
         for n, row in enumerate(rows)
     ]
+
+
+async def reserve_pace(conn: Connection, gateway: str, *, charges: int, per_second: int) -> float:
+    """Take the gateway's next free stretch, as the last statement of a transaction.
+
+    Returns when it begins (monotonic). Raises `PaceExceededError` if it ends too late to send in.
+    """
+    if not charges:
+        return machine_now()
+    begins_in = await pace.reserve(conn, gateway, charges=charges, per_second=per_second)
+    if begins_in + charges / per_second > limits.SEND_WINDOW_SECONDS - limits.TRY_SECONDS:
+        raise PaceExceededError
+    return machine_now() + begins_in
 
 
 async def _begin_by_halves(context: WorkerContext, ids: list[str], flow: Flow) -> list[Charge]:
@@ -157,7 +182,12 @@ async def _begin_by_halves(context: WorkerContext, ids: list[str], flow: Flow) -
         return []
     except Exception as error:
         if is_transient(error):
-            return await _what_was_committed(context, charges, fence)
+            there = await _what_was_committed(context, charges, fence)
+            if not there:
+                # During an outage nobody can give them back; then their lease does.
+                with contextlib.suppress(*TRANSIENT):
+                    await flow.give_back(ids)
+            return there
         if not (is_data_error(error) or isinstance(error, (AssertionError, ValueError))):
             raise
         if len(ids) == 1:
@@ -184,6 +214,7 @@ async def _what_was_committed(
 
 def _row(draft: Draft, gateway: Gateway, installation_id: UUID) -> NewAttempt:
     subscription, invoice = draft.subscription, draft.invoice
+    assert subscription.method_gateway == gateway.name, "the payment method is at another gateway"
     request = gateway.request_bytes(
         ChargeRequest(
             amount_minor=invoice.amount_minor,
@@ -225,7 +256,7 @@ async def _send(gateway: Gateway, charge: Charge) -> settling.Told:
 async def send_once_or_twice(
     gateway: Gateway, *, request: bytes, key: str, deadline: float
 ) -> ChargeOutcome:
-    """Steps 3: no byte after `deadline` (monotonic); a network error is repaired once, same key.
+    """Step 3: no byte after `deadline` (monotonic); a network error is repaired once, same key.
 
     The row of this key was committed before; returns an outcome for whatever happens.
     """
@@ -235,17 +266,23 @@ async def send_once_or_twice(
             return NotSent("the send window is over")
         return await gateway.charge(request=request, key=key)
 
-    outcome = await one_try()
-    if not _is_repairable(outcome):
-        return outcome
+    first = await one_try()
+    if not _is_repairable(first):
+        return first
+    known = [first]
+
+    async def known_or_again() -> ChargeOutcome:
+        return known.pop() if known else await one_try()
+
     retrying = AsyncRetrying(
-        stop=stop_after_attempt(limits.NETWORK_TRIES - 1),
+        stop=stop_after_attempt(limits.NETWORK_TRIES),
         wait=wait_random(0.05, 0.3),
         retry=retry_if_result(_is_repairable),
         retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
-    again: ChargeOutcome = await retrying(one_try)
-    return outcome if isinstance(again, NotSent) else again
+    last: ChargeOutcome = await retrying(known_or_again)
+    # What the first try may have done is not undone by a second one that never left.
+    return first if isinstance(last, NotSent) else last
 
 
 def _is_repairable(outcome: Outcome) -> bool:

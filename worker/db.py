@@ -46,6 +46,7 @@ TRANSIENT: tuple[type[BaseException], ...] = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,  # a standby that is about to be promoted
     asyncpg.InterfaceError,  # the connection was closed under us; see `is_transient`
+    asyncpg.InternalClientError,  # a rollback on a connection that is just being cut
 )
 """Errors after which the whole transaction may be done again. Was it committed? Re-read by key."""
 

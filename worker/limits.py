@@ -95,12 +95,12 @@ def check_limits(settings: "Settings") -> None:
         Limit("the time to stop", STOP_SECONDS),
         Limit("RENEWD_LEASE_SECONDS", settings.lease_seconds),
         Limit("RENEWD_UNSETTLED_SECONDS", settings.unsettled_seconds),
-        Limit("RENEWD_ORPHAN_TAKEOVER_SECONDS", settings.orphan_takeover_seconds),
+        Limit("the takeover of orphans", ORPHAN_SECONDS),
     ]
     _assert_rising(chain)
     for name, gateway in settings.gateways.items():
         _assert_rising([_tries(name, gateway), chain[0]])
-        _assert_rising([_takeovers(settings), _usable_key_life(name, gateway)])
+        _assert_rising([_takeovers(), _usable_key_life(name, gateway)])
     _assert_rising(list(_statement_links(settings)))
     _check_pool(settings)
 
@@ -120,9 +120,10 @@ def _tries(name: str, gateway: "GatewaySettings") -> Limit:
     return Limit(f"RENEWD_GATEWAYS: {name}.try_seconds x {NETWORK_TRIES} tries", seconds)
 
 
-def _takeovers(settings: "Settings") -> Limit:
-    seconds = KEY_LIFETIME_FACTOR * settings.orphan_takeover_seconds
-    return Limit(f"RENEWD_ORPHAN_TAKEOVER_SECONDS x {KEY_LIFETIME_FACTOR}", seconds)
+def _takeovers() -> Limit:
+    return Limit(
+        f"{KEY_LIFETIME_FACTOR} takeovers of an orphan", KEY_LIFETIME_FACTOR * ORPHAN_SECONDS
+    )
 
 
 def _usable_key_life(name: str, gateway: "GatewaySettings") -> Limit:

@@ -20,7 +20,7 @@ acked applied approved asked attempts available canceled changed claimed count d
 doorbells dropped due duplicates expired failed finished given_back ids left lines ordinal
 outstanding parked pending published received recovered rejected released resolved rows sent
 sequence settled size
-skipped slot slots superseded there threads tries unknown unsettled waiting waited
+skipped slot slots superseded sweeps there threads tries unknown unsettled waiting waited
 """
 _TIMES = """
 at due_at lag_seconds lookup_seconds milliseconds next_at now period_end period_start resting_until

@@ -40,8 +40,8 @@ CHUNK = 50
 START_SECONDS = 6
 """No mail is begun later in a batch: a slow one takes 18 s, and settling must begin by 25 s."""
 
-SEND_AT_ONCE = 8
-"""Letters in hand; the channel decides how many connections that makes."""
+SEND_AT_ONCE = 4
+"""Letters in hand; more would only wait for one of the channel's connections."""
 
 BACKOFF = tuple(timedelta(seconds=seconds) for seconds in (5, 20, 80, 320, 1280))
 """Machine time until a mail that was not taken is tried again: greylisting wants some minutes."""

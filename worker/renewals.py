@@ -42,6 +42,7 @@ async def _begin(
     """Step 2 of a renewal: every guard again, invoices, attempts, the next date, the pace."""
     state = await control.enter(conn)
     subscriptions = await facts.lock_subscriptions(conn, ids)
+    state = await control.restamp(conn, state)
     unpaid = await facts.read_open_invoices(conn, list(subscriptions))
     opened: list[Opened] = []
     ended: list[Case] = []
@@ -49,6 +50,7 @@ async def _begin(
     for subscription in subscriptions.values():
         if not _may_start(subscription, gateway, state):
             continue
+        charges.assert_progress(subscription.claims)
         if renewal.is_held(subscription, has_open_invoice=subscription.subscription_id in unpaid):
             subscription.next_renewal_at = None
             held.append(subscription)

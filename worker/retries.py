@@ -11,7 +11,12 @@ from uuid import UUID
 from billing import consequences
 from billing.dunning import Allowed, AttemptSource, GiveUp, Refused, may_attempt
 from billing.facts import Attempt, Case, Invoice
-from billing.lifecycle import UNSETTLED_ATTEMPTS, AttemptState, InvoiceStatus
+from billing.lifecycle import (
+    ENDED_SUBSCRIPTIONS,
+    UNSETTLED_ATTEMPTS,
+    AttemptState,
+    InvoiceStatus,
+)
 from worker import cases, charges, metrics
 from worker.charges import Charge, Draft, Flow
 from worker.context import WorkerContext
@@ -46,11 +51,12 @@ async def _begin(
     state = await control.enter(conn)
     owners = await facts.subscriptions_of_invoices(conn, ids)
     subscriptions = await facts.lock_subscriptions(conn, owners)
+    state = await control.restamp(conn, state)
     invoices = await facts.read_invoices(conn, ids)
     history = await facts.read_history(conn, ids)
     drafts: list[Draft] = []
     decided: list[Case] = []
-    for invoice in invoices.values():
+    for invoice in sorted(invoices.values(), key=lambda row: row.period_index):
         subscription = subscriptions[invoice.subscription_id]
         if not _is_due(invoice, gateway, state):
             continue
@@ -58,14 +64,16 @@ async def _begin(
             gateway=gateway, seller_id=subscription.seller_id, plan_id=subscription.plan_id
         ):
             continue
+        charges.assert_progress(invoice.claims)
         attempts = history[invoice.invoice_id]
         case = Case(subscription, invoice, None, state.now, facts.past(attempts))
         decided.append(case)
         if subscription.method_gateway != gateway:
             # The customer's card is elsewhere now; that gateway's sweep takes it from here.
             invoice.gateway = subscription.method_gateway
-        elif not _wait_for_live(case, attempts):
+        elif not _wait_for_live(case, attempts) and not _is_over(case):
             drafts += _draft(case, attempts)
+    drafts = _without_ended(drafts, decided)
     await cases.save(conn, decided, actor="collect", now=state.now)
     return await charges.insert(
         conn,
@@ -92,11 +100,29 @@ def _wait_for_live(case: Case, attempts: Sequence[Attempt]) -> bool:
     if live is None:
         return False
     case.invoice.attempt_due_at = case.invoice.attempt_source = None
-    if live.state in (AttemptState.PENDING, AttemptState.ACTION_REQUIRED):
+    under_way = live.state in (AttemptState.PENDING, AttemptState.ACTION_REQUIRED)
+    if under_way and live.needs_human is None:
         # Somebody wants another way: reconciliation ends this one at the gateway first.
         live.check_due_at = case.now
         case.attempt = live
     return True
+
+
+def _is_over(case: Case) -> bool:
+    """Nothing is charged after the end; what a sibling's end left open is closed."""
+    if case.subscription.status not in ENDED_SUBSCRIPTIONS:
+        return False
+    consequences.close_after_end(case)
+    return True
+
+
+def _without_ended(drafts: Sequence[Draft], decided: Sequence[Case]) -> list[Draft]:
+    """Giving up one invoice may have ended a subscription after another of its invoices was drafted."""
+    ended = {d.invoice.invoice_id for d in drafts if d.subscription.status in ENDED_SUBSCRIPTIONS}
+    for case in decided:
+        if case.invoice.invoice_id in ended:
+            consequences.close_after_end(case)
+    return [draft for draft in drafts if draft.invoice.invoice_id not in ended]
 
 
 def _draft(case: Case, attempts: Sequence[Attempt]) -> list[Draft]:
@@ -112,8 +138,9 @@ def _draft(case: Case, attempts: Sequence[Attempt]) -> list[Draft]:
             ordinal = max((a.ordinal for a in attempts), default=0) + 1
             return [Draft(subscription, invoice, ordinal, as_source)]
         case Refused(reason, until):
+            # Who asked has had their answer; from here on it is a retry like any other.
             invoice.attempt_due_at, invoice.requested_source = until, None
-            invoice.attempt_source = None if until is None else source
+            invoice.attempt_source = None if until is None else AttemptSource.RETRY
             invoice.hold_reason = reason
         case GiveUp():
             consequences.follow(case, permission)

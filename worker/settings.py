@@ -70,7 +70,7 @@ class Settings(BaseSettings):
     smtp_url: SmtpUrl = _setting(
         MaskedUrl(), "URL", "the mail server (smtps, or ?starttls=true); none: no notice is sent"
     )
-    mail_from: MailAddress = _setting("", "address", "sender of all notices")
+    mail_from: MailAddress = _setting("billing@localhost", "address", "sender of all notices")
 
     metrics_host: str = _setting("127.0.0.1", "address", "where /metrics and /healthz listen")
     metrics_port: int | None = _setting(
@@ -125,18 +125,12 @@ class Settings(BaseSettings):
     unsettled_seconds: int = _setting(
         limits.UNSETTLED_SECONDS, "s", "age at which an attempt without outcome is looked at", ge=1
     )
-    orphan_takeover_seconds: int = _setting(
-        limits.ORPHAN_SECONDS, "s", "age at which an attempt of a lost worker is taken over", ge=1
-    )
 
     platform_batch: int = _setting(
         200, "messages", "platform messages per transaction", ge=1, le=1000
     )
     platform_flush_ms: int = _setting(
         50, "ms", "longest wait of a platform message for its batch", ge=1, le=5000
-    )
-    platform_source: str = _setting(
-        "renewd", "", "CloudEvents source of our messages", min_length=1, max_length=128
     )
     relay_batch: int = _setting(
         500, "messages", "messages out per round of confirms", ge=1, le=5000
@@ -206,8 +200,6 @@ def load_settings(*, env_file: str | None = ".env", require: Collection[str] = (
         if not getattr(settings, name):
             field = Settings.model_fields[name]
             raise SettingsError(f"{_env(name)} is missing: should be {field.description}")
-    if settings.smtp_url and not settings.mail_from:
-        raise SettingsError("RENEWD_MAIL_FROM is missing: should be the sender of all notices")
     return settings
 
 

@@ -1,15 +1,15 @@
 """Step 4 of a charge: outcomes become committed facts, in small groups as they come in."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
-from typing import NamedTuple
+from collections.abc import Coroutine, Sequence
+from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
 import structlog
 
 from billing import settlement
 from billing.facts import Attempt, Case
-from billing.outcomes import Approved, Canceled, Declined, NotFound, Outcome, Unknown
+from billing.outcomes import Absent, Approved, Canceled, Declined, Outcome, Unknown
 from worker import cases, metrics
 from worker.clock import machine_now
 from worker.context import WorkerContext
@@ -28,9 +28,12 @@ class Told(NamedTuple):
     outcome: Outcome
 
 
+Call: TypeAlias = "asyncio.Task[Told]"
+
+
 async def settle_as_they_come(
     context: WorkerContext,
-    calls: Sequence[Awaitable[Told]],
+    calls: Sequence[Coroutine[Any, Any, Told]],
     *,
     within_seconds: float,
     by_reconciler: bool = False,
@@ -42,22 +45,20 @@ async def settle_as_they_come(
     """
     if not calls:
         return
-    told: asyncio.Queue[Told] = asyncio.Queue()
+    done: asyncio.Queue[Call] = asyncio.Queue()
     deadline = machine_now() + within_seconds
-
-    async def call(awaitable: Awaitable[Told]) -> None:
-        told.put_nowait(await awaitable)
-
-    tasks = [asyncio.ensure_future(call(awaitable)) for awaitable in calls]
+    tasks = [asyncio.create_task(call) for call in calls]
+    for task in tasks:
+        task.add_done_callback(done.put_nowait)
     try:
         async with asyncio.timeout(within_seconds):
             left = len(tasks)
             while left:
-                group = await _next_group(context, told, left)
+                group = await _next_group(context, done, left)
                 left -= len(group)
                 await settle_group(
                     context,
-                    group,
+                    _what_they_told(group),
                     within_seconds=deadline - machine_now(),
                     by_reconciler=by_reconciler,
                 )
@@ -69,21 +70,28 @@ async def settle_as_they_come(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _next_group(context: WorkerContext, told: asyncio.Queue[Told], left: int) -> list[Told]:
-    """The next outcome and those that come in within the settle interval, up to a full group."""
+async def _next_group(context: WorkerContext, done: asyncio.Queue[Call], left: int) -> list[Call]:
+    """The next call that ended and those that end within the settle interval, up to a full group."""
     settings = context.settings
-    group = [await told.get()]
+    group = [await done.get()]
     full = min(left, settings.settle_group)
     until = machine_now() + settings.settle_interval_ms / 1000
     while len(group) < full:
-        if not told.empty():
-            group.append(told.get_nowait())
+        if not done.empty():
+            group.append(done.get_nowait())
             continue
         if (pause := until - machine_now()) <= 0:
             break
         # Waking for every single outcome would cost more than settling it.
         await asyncio.sleep(min(pause, 0.005))
     return group
+
+
+def _what_they_told(group: Sequence[Call]) -> list[Told]:
+    """Adapters never raise: one that does is a bug, and its row is left to reconciliation."""
+    for error in filter(None, (call.exception() for call in group)):
+        log.error("call_failed", error=repr(error))
+    return [call.result() for call in group if call.exception() is None]
 
 
 async def settle_group(
@@ -94,6 +102,8 @@ async def settle_group(
     by_reconciler: bool = False,
 ) -> None:
     """Commit a group; halve it until a row that cannot be settled is alone, and keep its outcome raw."""
+    if not group:
+        return
 
     async def transaction() -> list[Case]:
         async with context.pool.acquire() as conn, conn.transaction():
@@ -119,8 +129,8 @@ async def settle_group(
 
 
 async def _settle(conn: Connection, group: Sequence[Told], *, by_reconciler: bool) -> list[Case]:
-    now = await control.read_now(conn)
     subscriptions = await facts.lock_subscriptions(conn, [told.subscription_id for told in group])
+    now = await control.read_now(conn)
     invoices = await facts.read_invoices(conn, {told.invoice_id for told in group})
     attempts = await facts.read_attempts(conn, {(told.invoice_id, told.ordinal) for told in group})
     # Only what may start or end a dunning needs to know what came before.
@@ -144,7 +154,7 @@ async def _settle(conn: Connection, group: Sequence[Told], *, by_reconciler: boo
 
 
 def _is_final(outcome: Outcome) -> bool:
-    return isinstance(outcome, (Approved, Declined, Canceled, NotFound))
+    return isinstance(outcome, (Approved, Declined, Canceled, Absent))
 
 
 async def _keep_raw(context: WorkerContext, told: Told, error: Exception) -> None:

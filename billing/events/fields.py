@@ -46,6 +46,15 @@ def not_built(field: str | None = None) -> PydanticCustomError:
     return PydanticCustomError("not_built", "not built in this version", {"field": field})
 
 
+def _without(unbuilt: Callable[[Any], bool]) -> AfterValidator:
+    def check(told: Any) -> Any:
+        if told is not None and unbuilt(told):
+            raise not_built()
+        return told
+
+    return AfterValidator(check)
+
+
 def _text(accepts: Callable[[str], object], expectation: str) -> AfterValidator:
     def check(text: str) -> str:
         if not accepts(text):
@@ -117,6 +126,9 @@ Amount = Annotated[int, Field(ge=0, le=MAX_AMOUNT_MINOR)]
 PositiveAmount = Annotated[int, Field(ge=1, le=MAX_AMOUNT_MINOR)]
 Quantity = Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
 Count = Annotated[int, Field(ge=1, le=MAX_QUANTITY)]
+OneCount = Annotated[Count, _without(lambda count: count > 1)]
+OnlyFalse = Annotated[bool, _without(lambda wanted: wanted)]
+"""Wishes about money that this version cannot grant: refused, because ignoring them charges wrongly."""
 Days = Annotated[int, Field(ge=0, le=3650)]
 Schedule = Annotated[tuple[int, ...] | str, PlainValidator(_schedule)]
 ClockTime = Annotated[str, AfterValidator(lambda told: _clock_time(told) and told)]

@@ -20,6 +20,8 @@ from billing.events.fields import (
     Id,
     Instant,
     Language,
+    OneCount,
+    OnlyFalse,
     PositiveAmount,
     Quantity,
     Schedule,
@@ -85,7 +87,7 @@ class Price(Told):
     currency: Currency
     unit_amount_minor: Amount
     tax_minor: Amount | None = None
-    apply_to_existing: bool | None = None
+    apply_to_existing: OnlyFalse | None = None
 
     @field_validator("model")
     @classmethod
@@ -116,7 +118,7 @@ class RetryPolicy(Told):
     schedule: Schedule | None = None
     on_exhausted: Literal["cancel", "unpaid", "pause", "past_due"] | None = None
     grace_days: int | None = Field(None, ge=0)
-    billing_date_follows_recovery: bool | None = None
+    billing_date_follows_recovery: OnlyFalse | None = None
     new_card_retries_now: bool | None = None
     action_days: int | None = Field(None, ge=1, le=365)
     charging_window: ChargingWindow | None = None
@@ -135,8 +137,6 @@ class Reminder(Told):
 
 
 class PlanUpserted(Told):
-    """`installments`, `grants_all_products` and `apply_to_existing` are kept, without effect yet."""
-
     plan_id: Id
     seller_id: Id
     product_id: Id
@@ -145,11 +145,11 @@ class PlanUpserted(Told):
     price: Price
     trial_days: Days | None = None
     cycles: Count | None = None
-    installments: Count | None = None
+    installments: OneCount | None = None
     proration: Literal["day", "second", "none"] | None = None
     retry_policy: RetryPolicy | None = None
     reminders: list[Reminder] | None = None
-    grants_all_products: bool | None = None
+    grants_all_products: OnlyFalse | None = None
     catch_up_periods: Count | None = None
     while_past_due: Literal["hold", "bill"] | None = None
     ceiling_minor: PositiveAmount | None = None

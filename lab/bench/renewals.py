@@ -96,7 +96,7 @@ async def measure_bare(stage: Stage, charges: int) -> float:
 @contextlib.asynccontextmanager
 async def running(stage: Stage) -> AsyncIterator[None]:
     """Scheduler, workers and platform, as they are deployed."""
-    names = {"worker": WORKERS, "scheduler": 1}
+    names = {"worker": WORKERS, "platform": 1, "scheduler": 1}
     started = {
         name: [processes.start(name, stage.environment) for _ in range(count)]
         for name, count in names.items()

@@ -15,7 +15,7 @@ def charge_entry(charge: Charge) -> Json:
         "at": rfc3339(charge.created_at),
         "number": charge.number,
         "id": charge.id,
-        "status": charge.status,
+        "status": charge.status.value,
         "amount_minor": order.amount_minor,
         "currency": order.currency,
         "payment_method": order.payment_method,
@@ -52,7 +52,7 @@ def status_entry(charge: Charge, at: datetime) -> Json:
         "kind": "status",
         "at": rfc3339(at),
         "charge": charge.id,
-        "status": charge.status,
+        "status": charge.status.value,
         "decline": charge.decline,
     }
 

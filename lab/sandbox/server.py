@@ -69,7 +69,12 @@ class RunningSandbox:
         self._gateway.set_faults(plan)
 
     async def close(self) -> None:
-        """Take no more connections, let answers that are on their way leave, then drop the rest."""
+        """Take no more connections, let answers that are on their way leave, then drop the rest.
+
+        A second call does nothing.
+        """
+        if not self._server.is_serving():
+            return
         self._server.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_DRAIN_S):

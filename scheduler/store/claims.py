@@ -105,8 +105,14 @@ SELECT gateway, max_per_second,
        resting_until > clock_timestamp() AS resting
   FROM gateway_state
 """
-HALF_SENT = """
-SELECT count(*) FROM notice WHERE state = 'sending' AND claimed_until < clock_timestamp()
+FIND_HALF_SENT = """
+SELECT notice_id::text AS id, send_at AS due_at, true AS expired, 0 AS claims
+  FROM notice
+ WHERE $1::text IS NULL AND state = 'sending' AND claimed_until < clock_timestamp()
+   AND send_at <= $2 AND (send_at, notice_id) > ($3, $4::uuid)
+   AND $6::float8 IS NOT NULL AND $7::boolean IS NOT NULL
+ ORDER BY send_at, notice_id
+ LIMIT $5
 """
 
 

@@ -91,7 +91,7 @@ class Notices(NamedTuple):
 
     kind: str
     state: str
-    count: int
+    notices: int
 
 
 class AttemptRow(NamedTuple):

@@ -1,7 +1,10 @@
 """SQL of the invariants: each finds the rows that break one; $1 is business now."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
+from billing.lifecycle import ATTEMPT_TRANSITIONS, INVOICE_TRANSITIONS, SUBSCRIPTION_TRANSITIONS
 from worker.db import Connection
 
 ONE_SUCCESS = """
@@ -27,7 +30,11 @@ SELECT a.invoice_id || ':' || a.ordinal, $1::timestamptz
   FROM attempt a JOIN invoice i USING (invoice_id) JOIN subscription s
     ON s.subscription_id = i.subscription_id JOIN plan p USING (plan_id)
  WHERE (a.amount_minor, a.currency) <> (i.amount_minor, i.currency)
-    OR a.amount_minor > p.ceiling_minor
+    -- A ceiling binds the attempts that came after it was told.
+    OR (a.amount_minor > p.ceiling_minor AND a.claimed_at > coalesce(
+        (SELECT max(k.received_at) FROM applied_version v JOIN inbox_key k USING (event_id)
+          WHERE (v.subject_kind, v.subject_id, v.topic) = ('plan', p.plan_id, 'profile')),
+        '-infinity'))
 """
 LINES_ADD_UP = """
 SELECT i.invoice_id::text, $1::timestamptz FROM invoice i
@@ -43,15 +50,22 @@ NO_CHARGE_AFTER_HARD = """
 SELECT later.invoice_id || ':' || later.ordinal, $1::timestamptz
   FROM attempt hard
   JOIN payment_method m USING (payment_method_id)
-  JOIN attempt later
-    ON later.subscription_id = hard.subscription_id
-   AND later.payment_method_id = hard.payment_method_id
-   AND later.claimed_at > hard.resolved_at
- WHERE hard.decline_class = 'hard' AND m.hard_declined_at <= hard.resolved_at
+  JOIN attempt later USING (payment_method_id)
+ WHERE hard.decline_class = 'hard'
+   -- Another subscription's attempt may be committed at the moment when the word comes in.
+   AND later.claimed_at > hard.resolved_at + CASE
+       WHEN later.subscription_id = hard.subscription_id THEN interval '0' ELSE interval '1 minute' END
+   -- Other details are another card.
+   AND (m.changed_at IS NULL OR m.changed_at <= hard.claimed_at)
 """
 REQUEST_UNCHANGED = """
 SELECT invoice_id || ':' || ordinal, $1::timestamptz FROM attempt
  WHERE sha256(request) <> request_hash
+"""
+KEY_DERIVED = """
+SELECT a.invoice_id || ':' || a.ordinal, $1::timestamptz FROM attempt a, control c
+ WHERE a.idempotency_key <> 'b1:' || c.installation_id || ':'
+       || encode(sha256(convert_to(a.invoice_id || ':' || a.ordinal, 'UTF8')), 'hex')
 """
 ORDINALS_GAPLESS = """
 SELECT invoice_id::text, $1::timestamptz FROM attempt
@@ -59,7 +73,7 @@ SELECT invoice_id::text, $1::timestamptz FROM attempt
 """
 RENEWAL_NOT_FORGOTTEN = """
 SELECT s.subscription_id, $1::timestamptz FROM subscription s
- WHERE s.status IN ('pending', 'trialing', 'active') AND s.next_renewal_at IS NULL
+ WHERE s.status NOT IN ('paused', 'canceled', 'expired') AND s.next_renewal_at IS NULL
    AND NOT EXISTS (SELECT FROM invoice i
                     WHERE i.subscription_id = s.subscription_id AND i.status = 'open')
    AND NOT EXISTS (SELECT FROM parked p WHERE p.subscription_id = s.subscription_id)
@@ -68,10 +82,22 @@ RENEWAL_ON_TIME = """
 SELECT s.subscription_id, s.next_renewal_at FROM subscription s
  WHERE s.next_renewal_at < $1::timestamptz - interval '1 hour'
    AND (s.cancel_at IS NULL OR s.cancel_at > s.next_renewal_at)
+   -- A period that was held by an unpaid invoice is due when that one is paid, however old it is.
+   AND NOT EXISTS (SELECT FROM invoice i
+                    WHERE i.subscription_id = s.subscription_id
+                      AND i.paid_at > $1::timestamptz - interval '1 hour')
    AND NOT EXISTS (
     SELECT FROM charging_pause p
      WHERE p.scope = 'global' OR (p.scope, p.scope_id) IN
            (('gateway', s.gateway), ('seller', s.seller_id), ('plan', s.plan_id)))
+"""
+RETRY_ON_TIME = """
+SELECT i.invoice_id::text, i.attempt_due_at FROM invoice i JOIN subscription s USING (subscription_id)
+ WHERE i.attempt_due_at < $1::timestamptz - interval '1 hour'
+   AND NOT EXISTS (
+    SELECT FROM charging_pause p
+     WHERE p.scope = 'global' OR (p.scope, p.scope_id) IN
+           (('gateway', i.gateway), ('seller', i.seller_id), ('plan', s.plan_id)))
 """
 INVOICE_NOT_FORGOTTEN = """
 SELECT i.invoice_id::text, $1::timestamptz FROM invoice i
@@ -100,7 +126,7 @@ SELECT subscription_id, $1::timestamptz
  GROUP BY s.subscription_id
 HAVING s.sequence <> count(o.sequence) OR s.sequence <> coalesce(max(o.sequence), 0)
 """
-OUTCOME_WAS_TOLD = """
+PAYMENT_WAS_TOLD = """
 SELECT s.subscription_id, $1::timestamptz
   FROM (SELECT subscription_id,
                count(*) FILTER (WHERE type = 'billing.invoice.paid') AS told
@@ -111,26 +137,70 @@ SELECT s.subscription_id, $1::timestamptz
   JOIN subscription s USING (subscription_id)
  WHERE coalesce(o.told, 0) <> coalesce(i.paid, 0)
 """
+FAILURE_WAS_TOLD = """
+WITH resolved AS (
+    SELECT a.invoice_id || ':' || a.ordinal AS subject,
+           -- A void one without a charge never happened; after the end there is nobody to tell.
+           (a.state = 'declined'
+            OR (a.state = 'void' AND a.gateway_ref IS NOT NULL AND a.needs_human IS NULL))
+           AND (s.ended_at IS NULL OR a.resolved_at < s.ended_at) AS has_to_be_told
+      FROM attempt a JOIN subscription s USING (subscription_id)
+     WHERE a.resolved_at IS NOT NULL
+), told AS (
+    SELECT (body::jsonb #>> '{data,invoice_id}') || ':' || (body::jsonb #>> '{data,attempt}') AS subject,
+           count(*) AS times
+      FROM outbox_event
+     -- A resend has no subscription; a failure for want of a method has no attempt.
+     WHERE type = 'billing.payment.failed' AND subscription_id IS NOT NULL
+       AND body::jsonb #>> '{data,attempt}' IS NOT NULL
+     GROUP BY 1
+)
+SELECT coalesce(r.subject, t.subject), $1::timestamptz
+  FROM resolved r FULL JOIN told t ON t.subject = r.subject
+ WHERE r.subject IS NULL OR t.times > 1 OR (r.has_to_be_told AND t.times IS NULL)
+"""
 OUTBOX_FLOWS = """
 SELECT position::text, created_at FROM outbox_event
  WHERE published_at IS NULL AND created_at < clock_timestamp() - interval '5 minutes'
    AND $1::timestamptz IS NOT NULL
 """
 TRANSITIONS_CHAIN = """
-SELECT subject, $1::timestamptz FROM (
-    SELECT machine, subject, from_state,
-           lag(to_state) OVER (PARTITION BY subscription_id, machine, subject ORDER BY position)
-               AS last_state
+WITH moves AS (
+    SELECT machine, subject, from_state, to_state, lag(to_state) OVER story AS last_state,
+           lead(to_state) OVER story IS NULL AS is_last
       FROM transition
-) AS chained
- WHERE last_state <> from_state
-UNION ALL
-SELECT last.subject, $1
-  FROM (SELECT DISTINCT ON (subscription_id) subscription_id, subject, to_state FROM transition
-         WHERE machine = 'subscription' ORDER BY subscription_id, position DESC) AS last
-  JOIN subscription s USING (subscription_id)
- WHERE s.status <> last.to_state
+    WINDOW story AS (PARTITION BY subscription_id, machine, subject ORDER BY position)
+), stands AS (
+    SELECT 'subscription' AS machine, subscription_id AS subject, status AS state, NULL AS first_state
+      FROM subscription
+     UNION ALL
+    SELECT 'invoice', invoice_id::text, status, 'open' FROM invoice
+     UNION ALL
+    SELECT 'attempt', invoice_id || ':' || ordinal, state, 'sent' FROM attempt
+)
+SELECT m.subject, $1::timestamptz FROM moves m LEFT JOIN stands s USING (machine, subject)
+ WHERE m.from_state <> coalesce(m.last_state, s.first_state)
+ UNION
+SELECT s.subject, $1
+  FROM stands s LEFT JOIN moves m
+    ON m.machine = s.machine AND m.subject = s.subject AND m.is_last
+ WHERE s.state <> coalesce(m.to_state, s.first_state)
 """
+_MACHINES: Mapping[str, Mapping[Any, frozenset[Any]]] = {
+    "subscription": SUBSCRIPTION_TRANSITIONS,
+    "invoice": INVOICE_TRANSITIONS,
+    "attempt": ATTEMPT_TRANSITIONS,
+}
+_LEGAL_MOVES = ", ".join(
+    f"('{machine}', '{before}', '{after}')"
+    for machine, table in _MACHINES.items()
+    for before, afters in table.items()
+    for after in sorted(afters)
+)
+TRANSITIONS_LEGAL = f"""
+SELECT subject, $1::timestamptz FROM transition
+ WHERE (machine, from_state, to_state) NOT IN (VALUES {_LEGAL_MOVES})
+"""  # noqa: S608 - made of the tables of billing/lifecycle.py
 ONE_EFFECT = """
 SELECT source || '/' || event_id, $1::timestamptz FROM inbox_event
  WHERE event_id <> '' GROUP BY source, event_id HAVING count(*) > 1
@@ -141,11 +211,13 @@ SELECT subscription_id || ' ' || kind || ' ' || target_date, $1::timestamptz FRO
 """
 NO_LATE_NOTICE = """
 SELECT n.notice_id::text, n.settled_at FROM notice n JOIN subscription s USING (subscription_id)
- WHERE n.kind = 'upcoming_renewal' AND n.state = 'sent' AND n.settled_at > s.ended_at
-   AND $1::timestamptz IS NOT NULL
+ WHERE n.kind = 'upcoming_renewal' AND n.state = 'sent' AND $1::timestamptz IS NOT NULL
+   -- A mail is on its way for minutes before it is known to be sent.
+   AND n.settled_at - interval '1 hour' > least(s.ended_at, (n.context ->> 'renewal_at')::timestamptz)
 """
 LEDGER_ONE_CHARGE = """
-SELECT reference, $1::timestamptz FROM gateway_charge WHERE status = 'succeeded'
+SELECT reference, $1::timestamptz FROM gateway_charge
+ WHERE status = 'succeeded' AND amount_refunded_minor < amount_minor
  GROUP BY gateway, reference HAVING count(*) > 1
 """
 LEDGER_NO_FOREIGN = """
@@ -156,8 +228,9 @@ SELECT g.gateway_ref, $1::timestamptz
 LEDGER_HAS_SUCCESS = """
 SELECT a.invoice_id || ':' || a.ordinal, a.resolved_at
   FROM attempt a LEFT JOIN gateway_charge g
-    ON g.idempotency_key = a.idempotency_key AND g.status = 'succeeded'
- WHERE a.state = 'succeeded' AND $1::timestamptz IS NOT NULL
+    ON g.gateway = a.gateway AND g.idempotency_key = a.idempotency_key AND g.status = 'succeeded'
+ -- A ledger may be behind by as much as look-ups may.
+ WHERE a.state = 'succeeded' AND a.resolved_at < $1::timestamptz - interval '15 minutes'
    AND (g.gateway_ref IS NULL OR (g.amount_minor, g.currency) <> (a.amount_minor, a.currency))
 """
 LEDGER_NO_LOST = """
@@ -168,9 +241,20 @@ SELECT g.gateway_ref, g.created_at
 """
 
 
+FOR_WHOLE_TABLES = "SET LOCAL enable_nestloop = off; SET LOCAL statement_timeout = 0"
+"""Every row is compared with every row: fresh tables without statistics tempt the planner to loop."""
+
+LONGEST_SECONDS = 3600.0
+
+
+async def take_your_time(conn: Connection) -> None:
+    """Let the statements of this transaction read whole tables."""
+    await conn.execute(FOR_WHOLE_TABLES)
+
+
 async def count(
     conn: Connection, statement: str, *, now: datetime, sample: int
 ) -> tuple[int, list[str]]:
     """How many rows break an invariant, and the names of the first few."""
-    rows = await conn.fetch(statement, now)
+    rows = await conn.fetch(statement, now, timeout=LONGEST_SECONDS)
     return len(rows), [row[0] for row in rows[:sample]]

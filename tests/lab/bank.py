@@ -88,6 +88,10 @@ class Bank:
         reply = await self.get("/v1/charges", **params)
         return [charge["idempotency_key"] for charge in reply.body["data"]]
 
+    async def has_charged(self) -> bool:
+        """Whether any charge was executed yet."""
+        return bool(self.sandbox.charges())
+
     def executed(self, key: str) -> int:
         """How many charges the ledger holds for a key: what the oracle says."""
         return sum(

@@ -1,6 +1,7 @@
 """The sandbox gateway's charges: what each token answers, and what a bad request is told."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -146,7 +147,7 @@ async def test_cancel_tells_what_was_final_already(bank: Bank) -> None:
     ],
 )
 async def test_a_wrong_field_is_named_and_charges_nothing(
-    bank: Bank, changed: dict[str, object], field: str
+    bank: Bank, changed: dict[str, Any], field: str
 ) -> None:
     """A body against the contract is 400 invalid_request with the field; its key stays unused."""
     reply = await bank.call("POST", "/v1/charges", key="k1", json=charge_body(**changed))

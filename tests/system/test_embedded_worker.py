@@ -126,9 +126,10 @@ def test_worker_answers_and_ends(database_url: str, amqp_url: str) -> None:
         worker.started()
         with ringing(amqp_url) as (broker, actors):
             broker.enqueue(actors.finish_grace.message(["nobody"]))
+            broker.enqueue(actors.cancel_due.message(["nobody"]))
             broker.enqueue(actors.collect.message("main", []))
             broker.enqueue(actors.remind.message([]))
-        rung = ("finish_grace", "collect", "remind")
+        rung = ("finish_grace", "cancel_due", "collect", "remind")
         assert wait_until(lambda: all(map(worker.answered, rung)), seconds=SECONDS)
         assert worker.get("/healthz") == (200, '{"process": "worker", "healthy": true}\n')
         assert 'renewd_build_info{version="' in worker.get("/metrics")[1]

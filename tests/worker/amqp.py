@@ -51,6 +51,10 @@ class Listener:
                 found[body["subject"]].append(sequence)
         return dict(found)
 
+    def disconnect(self) -> None:
+        """Leave the queue to collect."""
+        self._connection.close()
+
     def close(self) -> None:
         """Remove the queue."""
         self._channel.queue_delete(self._queue)

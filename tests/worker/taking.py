@@ -1,11 +1,17 @@
 """Messages taken in as the intake takes them, without a broker."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from tests.world import World
+from tests import platform_events as shop
+from tests.world import START, World
 from worker.platform.batches import BatchResult, Delivery, apply_batch
 from worker.store import inbox
 from worker.store.inbox import Clock
+
+SOFT = "tok_decline_insufficient_funds_1"
+HARD = "tok_decline_stolen_card_1"
+PENDING = "tok_pending_ok_1"
 
 TABLES = [
     "seller",
@@ -27,10 +33,10 @@ TABLES = [
 
 
 async def take(
-    world: World, *bodies: bytes, redelivered: bool = False, clock: Clock | None = None
+    world: World, *bodies: bytes, repeated: bool = False, clock: Clock | None = None
 ) -> BatchResult:
     """Take these messages in, in one batch, by the world's clock unless one is given."""
-    deliveries = [Delivery(body, redelivered=redelivered) for body in bodies]
+    deliveries = [Delivery(body, repeated=repeated) for body in bodies]
     if clock is None:
         async with world.pool.acquire() as conn:
             clock = await inbox.read_clock(conn)
@@ -65,3 +71,17 @@ async def dump(world: World) -> dict[str, list[str]]:
 async def forget(world: World) -> None:
     """Empty those tables."""
     await world.value(f"TRUNCATE {', '.join(TABLES)} CASCADE")
+
+
+async def indebted(world: World, token: str = SOFT, **policy: Any) -> None:
+    """A subscription whose first renewal got this answer."""
+    await take(world, shop.seller(), shop.plan(retry_policy=policy), shop.customer())
+    await take(world, shop.method(token=token))
+    await take(world, shop.created(paid_through=START.isoformat()))
+    await world.renew("sub_1")
+
+
+async def attempt_due(world: World) -> tuple[Any, ...]:
+    """When and why the invoice is tried next, and what was asked for."""
+    row = await world.row("invoice")
+    return row["attempt_due_at"], row["attempt_source"], row["requested_source"]

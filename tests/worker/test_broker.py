@@ -189,7 +189,8 @@ def test_stale_ack_loses_no_neighbour(amqp_url: str) -> None:
         consumer = worker.consumers["resetting"]
         first = consumer.consumer
         assert first is not None
-        first.connection.add_callback_threadsafe(first.connection.close)  # type: ignore[attr-defined]
+        connection = first.connection  # type: ignore[attr-defined]
+        connection.add_callback_threadsafe(connection.close)
         assert wait_until(lambda: consumer.consumer is not first, seconds=SECONDS)
         # The second consumer holds all three again, under the tags that the first one knew.
         known = consumer.consumer.known_tags  # type: ignore[union-attr]

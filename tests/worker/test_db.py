@@ -18,7 +18,7 @@ async def own_pool(database_url: str) -> AsyncIterator[db.Pool]:
 
 
 async def failure(conn: db.Connection, statement: str, *arguments: object) -> BaseException:
-    with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)) as raised:
+    with pytest.raises((*db.TRANSIENT, *db.DATA_ERRORS)) as raised:
         await conn.execute(statement, *arguments)
     return raised.value
 

@@ -37,16 +37,16 @@ BROKEN = [
         "RENEWD_LEASE_SECONDS is 40 s: should be less than RENEWD_UNSETTLED_SECONDS, which is 40 s",
     ),
     (
-        {"orphan_takeover_seconds": 45},
+        {"unsettled_seconds": 60},
         (
-            "RENEWD_UNSETTLED_SECONDS is 45 s: "
-            "should be less than RENEWD_ORPHAN_TAKEOVER_SECONDS, which is 45 s"
+            "RENEWD_UNSETTLED_SECONDS is 60 s: "
+            "should be less than the takeover of orphans, which is 60 s"
         ),
     ),
     (
         gateway(key_lifetime_hours=4),
         (
-            "RENEWD_ORPHAN_TAKEOVER_SECONDS x 30 is 1800 s: "
+            "30 takeovers of an orphan is 1800 s: "
             "should be less than RENEWD_GATEWAYS: main.key_lifetime_hours - 4 h, which is 0 s"
         ),
     ),

@@ -1,33 +1,38 @@
 import asyncio
-import random
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 
 import asyncpg
 import pika
 import pytest
 
-from billing.messages import SLOTS, Message, MessageType, OutboxRow, Party, slot_of, unnumbered
+from billing.messages import MessageType, OutboxRow, slot_of, unnumbered
 from tests.worker.amqp import Listener, Proxy
-from tests.worker.people import NOW, add_school, add_subscriptions
+from tests.worker.messages_out import (
+    EACH,
+    SUBSCRIPTIONS,
+    add_people,
+    everything,
+    is_published,
+    relaying,
+    wait_until_published,
+    write_all,
+)
+from tests.worker.people import NOW
 from tests.worker.waiting import until
 from worker.db import Pool
 from worker.platform import relay
 from worker.platform.relay import Relay, waves
-from worker.platform.slots import Slots
 from worker.platform.topology import declare_topology
 from worker.settings import Settings, isolated_settings
 from worker.store import outbox
 from worker.store import relay as store
 from worker.store.relay import Unpublished
 
-SUBSCRIPTIONS = [f"sub_{n}" for n in range(12)]
-EACH = 30
 INTERRUPT = """
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'renewd relay'
 """
-UNPUBLISHED = "SELECT count(*) FROM outbox_event WHERE published_at IS NULL"
 
 
 @pytest.fixture
@@ -47,54 +52,6 @@ def listener(exchange: str) -> Iterator[Listener]:
 @pytest.fixture
 async def settings(database_url: str, exchange: str) -> Settings:
     return isolated_settings(database_url=database_url, amqp_url=exchange, relay_batch=50)
-
-
-@asynccontextmanager
-async def relaying(*settings: Settings) -> AsyncIterator[list[Relay]]:
-    """One relay for each of the settings, stopped at the end."""
-    stop = asyncio.Event()
-    relays = [Relay(each) for each in settings]
-    async with asyncio.TaskGroup() as group:
-        for each in relays:
-            group.create_task(each.run(stop))
-        yield relays
-        stop.set()
-
-
-async def write(pool: Pool, subscription_id: str, count: int) -> None:
-    """Messages about one subscription, in transactions of one or two as charges write them."""
-    party = Party(subscription_id, f"cus_{subscription_id}", "school")
-    left = count
-    while left:
-        size = min(left, random.choice((1, 2)))
-        messages = [Message(MessageType.RENEWED, party)] * size
-        async with pool.acquire() as conn, conn.transaction():
-            await outbox.tell(conn, messages, now=NOW)
-        left -= size
-
-
-async def write_all(pool: Pool) -> None:
-    async with asyncio.TaskGroup() as group:
-        for subscription_id in SUBSCRIPTIONS:
-            group.create_task(write(pool, subscription_id, EACH))
-
-
-async def add_people(pool: Pool) -> None:
-    async with pool.acquire() as conn:
-        await add_school(conn)
-        await add_subscriptions(conn, *SUBSCRIPTIONS)
-
-
-def everything() -> dict[str, list[int]]:
-    return {subscription_id: list(range(1, EACH + 1)) for subscription_id in SUBSCRIPTIONS}
-
-
-async def is_published(pool: Pool) -> bool:
-    return bool(await pool.fetchval(UNPUBLISHED) == 0)
-
-
-async def wait_until_published(pool: Pool) -> None:
-    await until(partial(is_published, pool))
 
 
 def row(position: int, subject: str) -> Unpublished:
@@ -206,6 +163,29 @@ async def test_a_connection_cut_in_the_middle_of_a_batch(
     assert listener.first_appearances() == everything()
 
 
+async def test_a_broker_without_the_exchange(
+    pool: Pool, settings: Settings, exchange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exchange that was deleted, or a new and empty broker, is set up again."""
+    monkeypatch.setattr(relay, "BACKOFF_SECONDS", (0.05,))
+    rows = [
+        unnumbered(MessageType.EVENT_REJECTED, subject=f"evt_{n}", fields={}, at=NOW)
+        for n in range(3)
+    ]
+    async with relaying(settings) as (each,):
+        await until(partial(is_serving, each))
+        connection = pika.BlockingConnection(pika.URLParameters(exchange))
+        connection.channel().exchange_delete("billing")
+        connection.close()
+        async with pool.acquire() as conn:
+            await outbox.append(conn, rows)
+        await wait_until_published(pool)
+
+
+async def is_serving(each: Relay) -> bool:
+    return each.serving
+
+
 async def test_a_lost_database_session_is_taken_up_again(
     pool: Pool, settings: Settings, listener: Listener
 ) -> None:
@@ -244,87 +224,3 @@ async def test_a_crash_between_confirm_and_mark(
     listener.read()
     assert listener.first_appearances() == everything()
     assert len(listener.bodies) > len(SUBSCRIPTIONS) * EACH
-
-
-async def test_two_relays_share_the_slots(
-    pool: Pool, settings: Settings, listener: Listener, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Each of two relays owns half of the slots, and what they publish together is in order."""
-    monkeypatch.setattr(relay, "REBALANCE_SECONDS", 0.1)
-    await add_people(pool)
-    async with relaying(settings, settings):
-        await until(partial(is_shared_by_two, pool))
-        await write_all(pool)
-        await listener.wait_for(len(SUBSCRIPTIONS) * EACH)
-        await wait_until_published(pool)
-    assert listener.first_appearances() == everything()
-    assert await owned_by_session(pool) == []
-
-
-async def is_shared_by_two(pool: Pool) -> bool:
-    return await owned_by_session(pool) == [SLOTS // 2, SLOTS // 2]
-
-
-async def owned_by_session(pool: Pool) -> list[int]:
-    rows = await pool.fetch(
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = $1 "
-        "GROUP BY pid",
-        store.SLOT_LOCK,
-    )
-    return [found[0] for found in rows]
-
-
-async def test_the_slots_of_a_dead_relay_are_taken_over(database_url: str) -> None:
-    """Relays converge on fair shares whoever comes and goes, and never own a slot twice."""
-    sessions = [await asyncpg.connect(database_url) for _ in range(3)]
-    relays = [Slots(session) for session in sessions]
-
-    async def settle(alive: list[Slots]) -> list[int]:
-        for _ in range(4):
-            for slots in alive:
-                await slots.rebalance(busy=())
-        owned = [slot for slots in alive for slot in slots.owned]
-        assert sorted(owned) == list(range(SLOTS))
-        return [len(slots.owned) for slots in alive]
-
-    await store.join(sessions[0])
-    assert await settle(relays[:1]) == [64]
-    for session in sessions[1:]:
-        await store.join(session)
-    assert sorted(await settle(relays)) == [20, 22, 22]
-    await sessions[0].close()
-    assert sorted(await settle(relays[1:])) == [32, 32]
-    for session in sessions[1:]:
-        await session.close()
-
-
-async def test_a_busy_slot_is_not_given_away(database_url: str) -> None:
-    """A slot whose messages are on the wire stays with its relay until they are confirmed."""
-    first, second = [await asyncpg.connect(database_url) for _ in range(2)]
-    slots = Slots(first)
-    await store.join(first)
-    await slots.rebalance(busy=())
-    await store.join(second)
-    await slots.rebalance(busy=range(60))
-    assert sorted(slots.owned) == list(range(60))
-    await first.close()
-    await second.close()
-
-
-async def test_the_age_of_the_outbox(pool: Pool) -> None:
-    """It is the age of the oldest unpublished message, and 0 when everything is published."""
-    async with pool.acquire() as conn:
-        every = list(range(SLOTS))
-        assert await store.read_age_seconds(conn, every) == 0
-        rows = [
-            unnumbered(MessageType.EVENT_REJECTED, subject=str(n), fields={}, at=NOW)
-            for n in range(2)
-        ]
-        await outbox.append(conn, rows)
-        await conn.execute(
-            "UPDATE outbox_event SET created_at = clock_timestamp() - interval '90 s' "
-            "WHERE position = 1"
-        )
-        assert round(await store.read_age_seconds(conn, every)) == 90
-        await store.mark_published(conn, [1, 2])
-        assert await store.read_age_seconds(conn, every) == 0

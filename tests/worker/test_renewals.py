@@ -4,6 +4,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from tests.world import START, World
+from worker.store import control
 
 FEBRUARY = datetime(2026, 2, 28, 10, 0, tzinfo=UTC)
 
@@ -59,7 +60,10 @@ async def test_missed_periods_are_skipped_with_a_reason(world: World) -> None:
     await world.set_now(datetime(2026, 4, 10, tzinfo=UTC))
     await world.renew(sub)
     invoice = await world.row("invoice", subscription_id=sub)
-    assert (invoice["period_index"], invoice["period_start"]) == (2, datetime(2026, 3, 31, 10, tzinfo=UTC))
+    assert (invoice["period_index"], invoice["period_start"]) == (
+        2,
+        datetime(2026, 3, 31, 10, tzinfo=UTC),
+    )
     skipped = await world.fetch("SELECT period_index FROM period_skip ORDER BY 1")
     assert [row["period_index"] for row in skipped] == [0, 1]
     assert await world.broken() == []
@@ -94,8 +98,6 @@ async def test_a_kill_switch_stops_what_is_not_committed(world: World) -> None:
     """While charging is paused nothing is invoiced; afterwards the same ring charges."""
     sub = await world.subscribe()
     async with world.pool.acquire() as conn, conn.transaction():
-        from worker.store import control
-
         await control.pause(conn, scope="seller", scope_id="sel_1", reason="test", who="me")
     await world.renew(sub)
     assert await world.value("SELECT count(*) FROM invoice") == 0

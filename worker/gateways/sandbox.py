@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 import aiohttp
@@ -101,7 +102,7 @@ class SandboxGateway:
     async def look_up(self, *, key: str, reference: UUID, gateway_ref: str | None) -> LookupOutcome:
         """Read by the gateway's id, else by key, else by reference; absence needs both to agree."""
         if gateway_ref is not None:
-            return await self._look("GET", f"{self._charges}/{gateway_ref}")
+            return await self._look("GET", self._url_of(gateway_ref))
         found = await self._search({"idempotency_key": key}, key)
         if isinstance(found, NotFound):
             return await self._search({"reference": str(reference)}, key)
@@ -109,12 +110,12 @@ class SandboxGateway:
 
     async def cancel(self, gateway_ref: str) -> LookupOutcome:
         """`POST /v1/charges/{id}/cancel`."""
-        return await self._look("POST", f"{self._charges}/{gateway_ref}/cancel")
+        return await self._look("POST", self._url_of(gateway_ref) / "cancel")
 
     async def look_up_ref(self, gateway_ref: str) -> LedgerCharge | None:
         """`GET /v1/charges/{id}`, whole."""
         try:
-            status, body = await self._call("GET", f"{self._charges}/{gateway_ref}")
+            status, body = await self._call("GET", self._url_of(gateway_ref))
             return ledger_charge(parse_object(body)) if status == 200 else None
         except (aiohttp.ClientError, OSError, AnswerError):
             return None
@@ -162,6 +163,10 @@ class SandboxGateway:
         """Close all connections."""
         await self._session.close()
 
+    def _url_of(self, gateway_ref: str) -> URL:
+        # Whoever told us the id, it names a charge and no other path.
+        return URL(f"{self._charges}/{quote(gateway_ref, safe='')}", encoded=True)
+
     async def _page(self, asked: Mapping[str, str]) -> tuple[list[LedgerCharge], str | None]:
         status, body = await self._call("GET", self._charges, params=asked)
         if status != 200:
@@ -183,7 +188,7 @@ class SandboxGateway:
             return Unknown(f"look-up: {type(error).__name__}: {error}"[:200])
         return NotFound()
 
-    async def _look(self, method: str, url: str) -> LookupOutcome:
+    async def _look(self, method: str, url: URL) -> LookupOutcome:
         try:
             status, body = await self._call(method, url)
             if status == 404:
@@ -197,7 +202,7 @@ class SandboxGateway:
     async def _call(
         self,
         method: str,
-        url: str,
+        url: str | URL,
         json_body: Mapping[str, str] | None = None,
         *,
         params: Mapping[str, str] | None = None,

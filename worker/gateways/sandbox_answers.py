@@ -24,6 +24,12 @@ from worker.gateways.gateway import LedgerCharge
 
 NOT_EXECUTED = frozenset({400, 401, 403, 404, 413, 422})
 
+MAX_ID = 255
+"""Characters of a charge's id: it is indexed, and one that is longer would break its whole batch."""
+
+MAX_REST = 3600
+"""Seconds: a gateway that asks for more is asked again after an hour."""
+
 
 class AnswerError(Exception):
     """The body is not what the contract says: what happened is unknown."""
@@ -33,13 +39,15 @@ def charge_outcome(status: int, headers: Mapping[str, str], body: bytes) -> Char
     if status == 200:
         return found(parse_object(body))
     kind = _error_type(body)
+    told = f"{status} {kind or 'without an error type'}"
     if status in NOT_EXECUTED:
-        return Refused(f"{status} {kind}")
+        return Refused(told)
     replayed = headers.get("Idempotent-Replayed") == "true"
-    # 409 and 429 say nothing of what became of the first request with this key.
-    answered = status >= 500
+    # 409 and 429 say nothing of what became of the first request with this key, and a 5xx that is
+    # not in the gateway's words is a proxy's: the request may still be on its way behind it.
+    answered = status >= 500 and kind is not None
     return Unknown(
-        f"{status} {kind}",
+        told,
         answered=answered,
         replayed=replayed and answered,
         retry_after_seconds=_retry_after(headers),
@@ -49,8 +57,8 @@ def charge_outcome(status: int, headers: Mapping[str, str], body: bytes) -> Char
 def found(charge: Mapping[str, Any]) -> Approved | Declined | Pending | ActionRequired | Canceled:
     try:
         ref, status = charge["id"], charge["status"]
-        if not isinstance(ref, str) or not ref:
-            raise AnswerError("id is no text")
+        if not isinstance(ref, str) or not 0 < len(ref) <= MAX_ID or not ref.isprintable():
+            raise AnswerError("id is no short text")
         match status:
             case "succeeded":
                 amount = charge["amount_minor"]
@@ -100,21 +108,23 @@ def ledger_charge(charge: Mapping[str, Any]) -> LedgerCharge:
 def parse_object(body: bytes) -> Mapping[str, Any]:
     try:
         answer = json.loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AnswerError("a body that is not JSON") from error
     if not isinstance(answer, dict):
         raise AnswerError("a body that is no object")
     return answer
 
 
-def _error_type(body: bytes) -> str:
+def _error_type(body: bytes) -> str | None:
     try:
         error = parse_object(body)["error"]
         return str(error.get("type", ""))[:60] if isinstance(error, dict) else str(error)[:60]
     except (AnswerError, KeyError):
-        return "without an error type"
+        return None
 
 
 def _retry_after(headers: Mapping[str, str]) -> int | None:
     value = headers.get("Retry-After", "")
-    return min(int(value), 3600) if value.isdecimal() else None
+    if not value.isdecimal():
+        return None
+    return min(int(value), MAX_REST) if len(value) < 10 else MAX_REST

@@ -5,6 +5,7 @@ falls back, step by step, to English.
 """
 
 import copy
+import re
 from collections.abc import Collection
 from datetime import datetime
 from decimal import Decimal
@@ -18,6 +19,9 @@ from babel.numbers import NumberPattern
 from billing.money import Money, exponent
 
 FALLBACK = "en"
+
+_TOUCHING = re.compile(r"(?<=[A-Za-z])(?=\d)|(?<=\d)(?=[A-Za-z])")
+"""Where a currency's letters touch digits: CLDR wants a space there, Babel leaves it out."""
 
 ISOLATE, END_ISOLATE = "\u2068", "\u2069"
 
@@ -61,7 +65,8 @@ def format_amount(money: Money, locale: Locale) -> str:
     pattern: NumberPattern = copy.copy(locale.currency_formats["standard"])
     pattern.frac_prec = (digits, digits)
     number = Decimal(money.amount_minor).scaleb(-digits)
-    return str(pattern.apply(number, locale, currency=money.currency, currency_digits=False))
+    text = str(pattern.apply(number, locale, currency=money.currency, currency_digits=False))
+    return _TOUCHING.sub("\u00a0", text)
 
 
 def isolated(text: str, locale: Locale) -> str:

@@ -28,7 +28,7 @@ CONNECTIONS = 4
 """Mail servers dislike more from one sender; one of them took 369 mails a second (measured)."""
 
 ENVELOPE_SECONDS = 8
-"""For connecting, encryption, login, sender and recipient together."""
+"""For a free connection, connecting, encryption, login, sender and recipient together."""
 
 DATA_SECONDS = 10
 """For the mail itself; some servers scan it before they answer."""
@@ -113,8 +113,7 @@ class EmailChannel:
         except ValueError:
             return Refused("the mail address is not valid")
         recipient = message["To"].addresses[0].addr_spec
-        async with self._seats:
-            return await self._hand_over(message.as_bytes(), recipient)
+        return await self._hand_over(message.as_bytes(), recipient)
 
     async def rest(self) -> None:
         """Close the connections that nobody uses."""
@@ -127,13 +126,25 @@ class EmailChannel:
     async def _hand_over(self, content: bytes, recipient: str) -> SendResult:
         try:
             async with asyncio.timeout(ENVELOPE_SECONDS):
-                smtp = await self._ready_for(recipient)
+                smtp = await self._seated(recipient)
         except aiosmtplib.SMTPRecipientRefused as error:
             return _answered(error)
         except OUTAGES as error:
             return Deferred(_reason(error))
-        async with self._keeping(smtp):
-            return await _deliver(smtp, content)
+        try:
+            async with self._keeping(smtp):
+                return await _deliver(smtp, content)
+        finally:
+            self._seats.release()
+
+    async def _seated(self, recipient: str) -> SMTP:
+        """A connection ready for this recipient, with a seat taken; without one if it fails."""
+        await self._seats.acquire()
+        try:
+            return await self._ready_for(recipient)
+        except BaseException:
+            self._seats.release()
+            raise
 
     async def _ready_for(self, recipient: str) -> SMTP:
         """A connection whose server has accepted sender and recipient."""
@@ -192,11 +203,12 @@ def compose(rendered: Rendered, *, sender: str, to: str, at: datetime) -> EmailM
     message["Subject"] = rendered.subject
     message["Date"] = format_datetime(at)
     message["Message-ID"] = rendered.message_id
-    message["Content-Language"] = rendered.language
     message["Auto-Submitted"] = "auto-generated"
     # Seven bits: not every server on the way offers 8BITMIME.
     message.set_content(rendered.text, cte="quoted-printable")
     message.add_alternative(rendered.html, subtype="html", cte="quoted-printable")
+    # Last, or it would move into the first part.
+    message["Content-Language"] = rendered.language
     return message
 
 

@@ -13,7 +13,6 @@ A batch that breaks on one of its values is halved until the bad message is alon
 and what waited for it is applied one by one. Outages give the whole batch back.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -45,11 +44,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What the broker handed over; `redelivered` as it says, true after a crash of ours too."""
+    """What the broker handed over; `repeated`: it was committed before, its acknowledgement was lost."""
 
     body: bytes
     headers: Mapping[str, Any] = field(default_factory=dict)
-    redelivered: bool = False
+    repeated: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +65,12 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A delivery as an event or a rejection, under the key that makes it the same message."""
+    """A delivery as an event or a rejection; `key` is None if it does not say whose it is."""
 
-    key: Key
+    key: Key | None
     content: PlatformEvent | Rejection
     headers: Mapping[str, Any]
-    redelivered: bool
-
-    @property
-    def is_anonymous(self) -> bool:
-        return not self.key.source
+    repeated: bool
 
 
 async def apply_batch(
@@ -218,24 +213,25 @@ async def play_one_by_one(
 
 async def _take(conn: Connection, read: Sequence[_Read], clock: Clock, tally: Tally) -> list[_Read]:
     """The messages that nobody took before, the first of each in this batch."""
-    free = await inbox.take_keys(conn, {one.key for one in read}, now=clock.now)
+    keys = {one.key for one in read if one.key is not None}
+    free = await inbox.take_keys(conn, keys, now=clock.now)
     new: list[_Read] = []
     for one in read:
-        # Without an id two equal bodies are two messages, unless the broker says it is the same one.
-        if one.key in free or (one.is_anonymous and not one.redelivered):
-            free.discard(one.key)
+        # Without an id two equal bodies are two messages.
+        if one.key in free or (one.key is None and not one.repeated):
             new.append(one)
         else:
             tally.add(one.content.type, Result.DUPLICATE)
+        if one.key is not None:
+            free.discard(one.key)
     return new
 
 
 def _read(delivery: Delivery, clock: Clock) -> _Read:
     content = parse(delivery.body, now=clock.now, clock_is_real=clock.is_real)
-    key = Key(content.source, content.event_id)
-    if not (key.source and key.event_id):
-        key = Key("", hashlib.sha256(content.body).hexdigest())
-    return _Read(key, content, _headers(delivery.headers.items()), delivery.redelivered)
+    named = content.source and content.event_id
+    key = Key(content.source, content.event_id) if named else None
+    return _Read(key, content, _headers(delivery.headers.items()), delivery.repeated)
 
 
 def _headers(headers: Iterable[tuple[str, Any]]) -> dict[str, str]:

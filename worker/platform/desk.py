@@ -54,6 +54,7 @@ class Desk:
     customers: Shelf[Customer] = field(default_factory=Shelf)
     methods: Shelf[Method] = field(default_factory=Shelf)
     subscriptions: dict[str, Subscription] = field(default_factory=dict)
+    of_customer: dict[str, list[Subscription]] = field(default_factory=dict)
     open_invoices: dict[str, list[Invoice]] = field(default_factory=dict)
     owners: dict[UUID, Invoice] = field(default_factory=dict)
     under_way: dict[UUID, Trace] = field(default_factory=dict)
@@ -82,12 +83,17 @@ class Desk:
         """Its open invoices, oldest first."""
         return self.open_invoices.get(subscription_id, [])
 
-    def subscriptions_on(self, payment_method_id: str) -> list[Subscription]:
+    def add(self, subscription: Subscription) -> None:
+        """Put a subscription on the desk."""
+        self.subscriptions[subscription.subscription_id] = subscription
+        self.of_customer.setdefault(subscription.customer_id, []).append(subscription)
+
+    def subscriptions_on(self, method: Method) -> list[Subscription]:
         """The subscriptions on this desk that are charged with a method."""
         return [
             subscription
-            for subscription in self.subscriptions.values()
-            if subscription.payment_method_id == payment_method_id
+            for subscription in self.of_customer.get(method.customer_id, [])
+            if subscription.payment_method_id == method.payment_method_id
         ]
 
     def touch(self, subscription: Subscription) -> Case:

@@ -11,8 +11,10 @@ for ever. Stop: the batch in work is finished, or goes back if it takes too long
 
 import asyncio
 import concurrent.futures
+import contextlib
+import hashlib
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -41,6 +43,10 @@ WORK_SECONDS = 1
 
 STOP_SECONDS = 15
 """A batch that is not committed this long after `stop` goes back to the queue."""
+
+UNSURE_BATCHES = 2
+"""So many acknowledgements may be on their way when a connection breaks. What has an id needs no such
+memory; a message without one would else be kept twice."""
 
 BACKOFF_SECONDS = (0.2, 0.5, 1, 2, 5)
 
@@ -72,6 +78,7 @@ class Intake:
         self._settings = settings
         self._context = context
         self._stopping = threading.Event()
+        self._committed: deque[list[bytes]] = deque(maxlen=UNSURE_BATCHES)
         self.serving = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -106,7 +113,8 @@ class Intake:
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         connection = pika.BlockingConnection(parameters(self._settings, "renewd intake"))
         try:
-            consumer = _Consumer(connection, self._settings)
+            unsure = Counter(digest for batch in self._committed for digest in batch)
+            consumer = _Consumer(connection, self._settings, unsure)
             log.info("intake_connected", queue=QUEUE)
             self.serving = True
             while not self._stopping.is_set():
@@ -124,6 +132,7 @@ class Intake:
     ) -> None:
         deliveries = [tagged.delivery for tagged in batch]
         self._wait_for(loop, self._apply_batch(deliveries), connection)
+        self._committed.append([_digest(delivery.body) for delivery in deliveries])
 
     async def _apply_batch(self, deliveries: list[Delivery]) -> None:
         async with self._context.pool.acquire() as conn:
@@ -146,7 +155,9 @@ class Intake:
         while not future.done():
             concurrent.futures.wait([future], timeout=WORK_SECONDS)
             if connection is not None:
-                connection.process_data_events(0)
+                # Lost: then the batch ends all the same, and acknowledging it fails.
+                with contextlib.suppress(AMQPError, OSError):
+                    connection.process_data_events(0)
             if self._stopping.is_set():
                 stopped_at = stopped_at or machine_now()
                 if machine_now() - stopped_at > STOP_SECONDS:
@@ -173,6 +184,7 @@ class _Consumer:
 
     connection: Any
     settings: Settings
+    unsure: Counter[bytes]
     channel: Any = field(init=False)
     pending: deque[_Tagged] = field(default_factory=deque)
     first_at: float = 0
@@ -216,8 +228,21 @@ class _Consumer:
     def _on_message(self, _channel: Any, method: Any, properties: Any, body: bytes) -> None:
         if not self.pending:
             self.first_at = machine_now()
-        delivery = Delivery(body, properties.headers or {}, method.redelivered)
+        repeated = method.redelivered and self._was_committed(body)
+        delivery = Delivery(body, properties.headers or {}, repeated)
         self.pending.append(_Tagged(method.delivery_tag, delivery))
+
+    def _was_committed(self, body: bytes) -> bool:
+        """Whether it is one of those whose acknowledgement may not have arrived."""
+        digest = _digest(body)
+        if not self.unsure[digest]:
+            return False
+        self.unsure[digest] -= 1
+        return True
 
     def _on_cancel(self, _frame: Any) -> None:
         self.canceled = True
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=16).digest()

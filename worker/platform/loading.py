@@ -57,7 +57,8 @@ async def _load_subscriptions(
     }
     if not ids:
         return
-    desk.subscriptions = await facts.lock_subscriptions(conn, ids)
+    for subscription in (await facts.lock_subscriptions(conn, ids)).values():
+        desk.add(subscription)
     if not desk.subscriptions:
         return
     desk.open_invoices = await facts.read_open_invoices(conn, list(desk.subscriptions))

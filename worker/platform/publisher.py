@@ -12,9 +12,9 @@ from typing import Any, Self
 
 import pika
 from pika.adapters.asyncio_connection import AsyncioConnection
-from pika.exceptions import AMQPError
+from pika.exceptions import AMQPError, ChannelClosedByBroker
 
-from worker.platform.topology import BILLING, parameters
+from worker.platform.topology import BILLING, NOT_FOUND, parameters
 from worker.settings import Settings
 from worker.store.relay import Unpublished
 
@@ -25,6 +25,10 @@ CLOSE_SECONDS = 2
 
 class BrokerLostError(Exception):
     """The connection or channel is gone; what was not confirmed may or may not have arrived."""
+
+
+class ExchangeMissingError(BrokerLostError):
+    """The broker closed the channel because exchange `billing` is not there."""
 
 
 @dataclass(slots=True)
@@ -154,7 +158,9 @@ class Publisher:
     def _on_gone(self, _source: Any, reason: BaseException | None) -> None:
         if self._lost is not None:
             return
-        self._lost = BrokerLostError(str(reason) or type(reason).__name__)
+        missing = isinstance(reason, ChannelClosedByBroker) and reason.reply_code == NOT_FOUND
+        kind = ExchangeMissingError if missing else BrokerLostError
+        self._lost = kind(str(reason) or type(reason).__name__)
         for wave in {id(wave): wave for wave, _row in self._pending.values()}.values():
             if not wave.done.done():
                 wave.done.set_exception(self._lost)

@@ -27,7 +27,7 @@ from pika.exceptions import AMQPError
 from worker import db, metrics
 from worker.clock import machine_now
 from worker.errors import ServerUnreachable
-from worker.platform.publisher import BrokerLostError, Publisher
+from worker.platform.publisher import BrokerLostError, ExchangeMissingError, Publisher
 from worker.platform.slots import Slots
 from worker.platform.topology import declare_topology
 from worker.settings import Settings
@@ -51,6 +51,8 @@ DRAIN_SECONDS = 5
 """A stopping relay waits so long for confirms; what has none is published again by the next."""
 
 BACKOFF_SECONDS = (0.2, 0.5, 1, 2, 5)
+STEADY_SECONDS = 1
+"""A session that lasted longer was a good one: the next try may come soon."""
 
 log = structlog.get_logger()
 
@@ -85,6 +87,7 @@ class Relay:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._declared = False
         self.serving = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -99,10 +102,13 @@ class Relay:
                 await self._serve(stop)
             except* INTERRUPTIONS as errors:
                 lasted = machine_now() - began
-                failures = 1 if lasted > BACKOFF_SECONDS[-1] else failures + 1
+                failures = 1 if lasted > STEADY_SECONDS else failures + 1
                 await self._back_off(errors, failures, stop)
 
     async def _serve(self, stop: asyncio.Event) -> None:
+        if not self._declared:
+            await asyncio.to_thread(declare_topology, self._settings)
+            self._declared = True
         async with _publisher(self._settings) as publisher, _session(self._settings) as conn:
             session = _Session(conn, publisher, batch=self._settings.relay_batch)
             log.info("relay_connected")
@@ -117,6 +123,8 @@ class Relay:
     ) -> None:
         wait_seconds = BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
         error = first_error(errors)
+        # After an outage another broker may answer, and an empty one.
+        self._declared = not isinstance(error, ExchangeMissingError)
         reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         log.warning("relay_interrupted", reason=reason, wait_seconds=wait_seconds)
         await sleep_or_stop(wait_seconds, stop)
@@ -243,8 +251,6 @@ async def sleep_or_stop(seconds: float, stop: asyncio.Event) -> None:
 
 @contextlib.asynccontextmanager
 async def _publisher(settings: Settings) -> AsyncIterator[Publisher]:
-    # Another broker may answer after an outage, and an empty one.
-    await asyncio.to_thread(declare_topology, settings)
     publisher = await Publisher.open(settings)
     try:
         yield publisher

@@ -92,8 +92,9 @@ ON CONFLICT DO NOTHING
 """
 MARK_HARD_DECLINED = """
 UPDATE payment_method m SET hard_declined_at = $3, hard_decline_code = t.code
-  FROM unnest($1::text[], $2::text[]) AS t (payment_method_id, code)
+  FROM unnest($1::text[], $2::text[], $4::timestamptz[]) AS t (payment_method_id, code, claimed_at)
  WHERE m.payment_method_id = t.payment_method_id AND m.hard_declined_at IS NULL
+   AND (m.changed_at IS NULL OR m.changed_at <= t.claimed_at)
 """
 
 
@@ -251,11 +252,15 @@ async def insert_skips(
 
 
 async def mark_hard_declined(
-    conn: Connection, methods: Sequence[tuple[str, str]], *, now: datetime
+    conn: Connection, methods: Sequence[tuple[str, str, datetime]], *, now: datetime
 ) -> None:
-    """Never again with these methods: (payment method id, decline code)."""
+    """Never again with these methods: (payment method id, decline code, when it was charged).
+
+    One whose details changed after that is another card by now.
+    """
     if methods:
-        await conn.execute(MARK_HARD_DECLINED, *columns(methods, 2), now)
+        ids, codes, charged_at = columns(methods, 3)
+        await conn.execute(MARK_HARD_DECLINED, ids, codes, now, charged_at)
 
 
 def columns(rows: Sequence[Sequence[object]], width: int) -> list[list[object]]:

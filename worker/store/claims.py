@@ -6,11 +6,11 @@ from uuid import UUID
 from worker.db import Connection
 
 GIVE_BACK_SUBSCRIPTIONS = """
-UPDATE subscription SET claimed_until = NULL, claims = greatest(claims - 1, 0)
+UPDATE subscription SET claimed_until = NULL
  WHERE subscription_id = ANY($1::text[])
 """
 GIVE_BACK_INVOICES = """
-UPDATE invoice SET claimed_until = NULL, claims = greatest(claims - 1, 0)
+UPDATE invoice SET claimed_until = NULL
  WHERE invoice_id = ANY($1::uuid[])
 """
 PARK_RENEWAL = """
@@ -40,11 +40,24 @@ SELECT 'collection', invoice_id::text, subscription_id, $2, attempt_due_at, cloc
 ON CONFLICT (kind, id) DO UPDATE SET reason = excluded.reason, due_at = excluded.due_at
 RETURNING id
 """
+PARK_GRACE = """
+WITH found AS (
+    SELECT subscription_id, access_ends_at FROM subscription
+     WHERE subscription_id = $1 AND access_ends_at IS NOT NULL FOR UPDATE
+), gone AS (
+    UPDATE subscription SET access_ends_at = NULL, claimed_until = NULL, claims = 0
+     WHERE subscription_id IN (SELECT subscription_id FROM found)
+)
+INSERT INTO parked (kind, id, subscription_id, reason, due_at, at)
+SELECT 'grace', subscription_id, subscription_id, $2, access_ends_at, clock_timestamp() FROM found
+ON CONFLICT (kind, id) DO UPDATE SET reason = excluded.reason, due_at = excluded.due_at
+RETURNING id
+"""
 PARK_OUTCOME = """
 WITH found AS (
     UPDATE attempt SET raw_outcome = $3, retake_at = clock_timestamp() + make_interval(secs => 300)
      WHERE invoice_id = $1 AND ordinal = $2
-       AND state IN ('sent', 'unknown', 'pending', 'action_required')
+       AND state NOT IN ('succeeded', 'declined')
     RETURNING invoice_id, ordinal, subscription_id, check_due_at
 )
 INSERT INTO parked (kind, id, subscription_id, reason, due_at, at)
@@ -56,7 +69,10 @@ RETURNING id
 
 
 async def give_back_subscriptions(conn: Connection, ids: Sequence[str]) -> None:
-    """End the lease of rows that were not started, so that the next sweep sees them."""
+    """End the lease of rows that were not started, so that the next sweep sees them.
+
+    The leases that ran out before still count.
+    """
     await conn.execute(GIVE_BACK_SUBSCRIPTIONS, ids)
 
 
@@ -75,8 +91,16 @@ async def park_collection(conn: Connection, invoice_id: UUID, reason: str) -> bo
     return await conn.fetchval(PARK_COLLECTION, invoice_id, reason) is not None
 
 
+async def park_grace(conn: Connection, subscription_id: str, reason: str) -> bool:
+    """The same for a grace period that is over."""
+    return await conn.fetchval(PARK_GRACE, subscription_id, reason) is not None
+
+
 async def park_outcome(
     conn: Connection, invoice_id: UUID, ordinal: int, *, raw_outcome: str, reason: str
 ) -> None:
-    """Keep the raw outcome of an attempt that cannot be settled; reconciliation goes on, slowly."""
+    """Keep the raw outcome of an attempt that cannot be settled; reconciliation goes on, slowly.
+
+    A void attempt is kept in the list as well: the outcome may be money that came late.
+    """
     await conn.execute(PARK_OUTCOME, invoice_id, ordinal, raw_outcome, reason)

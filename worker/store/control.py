@@ -6,7 +6,7 @@ starved the writer for over 8 s (docs/design.md).
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -71,6 +71,15 @@ async def enter(conn: Connection) -> Control:
     """
     await conn.execute(LOCK_SHARED, CONTROL_LOCK)
     return await read(conn)
+
+
+async def restamp(conn: Connection, state: Control) -> Control:
+    """The same, at the instant that row locks were got.
+
+    What is stamped with it is later than everything that was committed to those rows before: a card
+    that changed while we waited for the lock was changed before the attempt that uses it.
+    """
+    return replace(state, now=await read_now(conn))
 
 
 async def read(conn: Connection) -> Control:

@@ -40,7 +40,7 @@ _INVOICE = """
 SELECT invoice_id, subscription_id, period_index, period_start, period_end, amount_minor, currency,
        tax_minor, status, gateway, due_at, created_at, retry_policy, first_declined_at,
        dunning_ends_at, attempt_due_at, attempt_source, requested_source, hold_reason, paid_at,
-       closed_at, recovered_by
+       closed_at, recovered_by, claims
   FROM invoice
 """
 READ_INVOICES = _INVOICE + "WHERE invoice_id = ANY($1::uuid[])"

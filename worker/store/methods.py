@@ -29,7 +29,8 @@ ON CONFLICT (payment_method_id) DO UPDATE
        brand = excluded.brand, funding = excluded.funding, country = excluded.country,
        exp_month = excluded.exp_month, exp_year = excluded.exp_year,
        fingerprint = excluded.fingerprint, backup_consent = excluded.backup_consent,
-       changed_at = excluded.changed_at, removed_at = excluded.removed_at,
+       attached_at = excluded.attached_at, changed_at = excluded.changed_at,
+       removed_at = excluded.removed_at,
        hard_declined_at = excluded.hard_declined_at,
        hard_decline_code = excluded.hard_decline_code, extra = excluded.extra
 """

@@ -48,8 +48,6 @@ SELECT n.notice_id, n.subscription_id, n.kind, n.send_at, n.context,
   LEFT JOIN invoice i ON i.invoice_id = n.invoice_id
  WHERE n.notice_id = ANY ($1::uuid[]) AND n.state = 'scheduled' AND n.send_at <= $2
    AND n.kind = ANY ($3::text[])
-   -- Claimed (claims > 0), or asked for by name; but not while it waits after a refusal.
-   AND (n.claims > 0 OR n.claimed_until IS NULL OR n.claimed_until <= clock_timestamp())
  ORDER BY n.notice_id
    FOR UPDATE OF n
 """
@@ -79,7 +77,7 @@ UPDATE notice SET state = 'scheduled', reason = t.reason,
 """
 RELEASE = """
 UPDATE notice SET claimed_until = NULL, claims = 0
- WHERE notice_id = ANY ($1::uuid[]) AND state = 'scheduled' AND claims > 0
+ WHERE notice_id = ANY ($1::uuid[]) AND state = 'scheduled'
 """
 READ_HALF_SENT = """
 SELECT notice_id, kind, s.subscription_id, s.customer_id, s.seller_id

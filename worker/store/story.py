@@ -1,5 +1,6 @@
 """Everything that ever happened to one subscription, for `renewd explain`; it reads and locks nothing."""
 
+import json
 from collections.abc import Sequence
 from datetime import date, datetime
 from typing import NamedTuple
@@ -48,14 +49,17 @@ SELECT p.scope, p.scope_id, p.reason, p.paused_by, p.paused_at
 """
 SEARCH_BRIEFLY = "SET LOCAL statement_timeout = '5s'"
 FIND_EVENTS = """
-SELECT type, event_id, occurred_at, received_at, result, '' AS error, body
+SELECT type, event_id, received_at, result, '' AS error
   FROM inbox_event
  WHERE EXISTS (SELECT FROM unnest($1::bytea[]) AS named (id) WHERE position(named.id IN body) > 0)
-UNION ALL
-SELECT type, event_id, received_at, coalesce(settled_at, received_at), state, error, body
+ ORDER BY received_at, position
+ LIMIT $2
+"""
+FIND_REJECTED = """
+SELECT type, event_id, coalesce(settled_at, received_at), state, error
   FROM rejected_event
  WHERE EXISTS (SELECT FROM unnest($1::bytea[]) AS named (id) WHERE position(named.id IN body) > 0)
- ORDER BY received_at
+ ORDER BY rejected_id
  LIMIT $2
 """
 
@@ -135,15 +139,20 @@ class Verb(NamedTuple):
 
 
 class PlatformMessage(NamedTuple):
-    """A message of the platform that names the subscription or one of its invoices."""
+    """A message of the platform, and what became of it at `at`; `error` says why it had no effect."""
 
     type: str
     event_id: str
-    occurred_at: datetime
-    received_at: datetime
+    at: datetime
     result: str
     error: str
-    body: bytes
+
+
+class Found(NamedTuple):
+    """Messages as they were taken, and what became of those without effect."""
+
+    taken: Sequence[PlatformMessage]
+    rejected: Sequence[PlatformMessage]
 
 
 class Pause(NamedTuple):
@@ -202,18 +211,21 @@ async def read_pauses(conn: Connection, subscription_id: str) -> list[Pause]:
     return [Pause(*row) for row in await conn.fetch(READ_PAUSES, subscription_id)]
 
 
-async def find_events(
-    conn: Connection, ids: Sequence[str], *, limit: int
-) -> list[PlatformMessage] | None:
+async def find_messages(conn: Connection, ids: Sequence[str], *, limit: int) -> Found | None:
     """The platform's messages that quote one of these ids; None if looking took more than 5 s.
 
     They are found by reading all bodies: no index is kept for a question that people ask rarely.
     """
-    quoted = [f'"{id_}"'.encode() for id_ in ids]
+    quoted = [
+        json.dumps(id_, ensure_ascii=plain).encode() for id_ in ids for plain in (True, False)
+    ]
     try:
         async with conn.transaction(readonly=True):
             await conn.execute(SEARCH_BRIEFLY)
-            rows = await conn.fetch(FIND_EVENTS, quoted, limit)
+            taken = await conn.fetch(FIND_EVENTS, quoted, limit)
+            rejected = await conn.fetch(FIND_REJECTED, quoted, limit)
     except asyncpg.QueryCanceledError:
         return None
-    return [PlatformMessage(*row) for row in rows]
+    return Found(
+        [PlatformMessage(*row) for row in taken], [PlatformMessage(*row) for row in rejected]
+    )

@@ -15,7 +15,7 @@ SELECT a.invoice_id, a.ordinal
 """
 STAMP_RESEND = """
 UPDATE attempt a
-   SET sent_at = $3, not_found_at = NULL,
+   SET sent_at = $3, not_found_at = NULL, answered = false,
        send_deadline = clock_timestamp() + make_interval(secs => $4)
   FROM unnest($1::uuid[], $2::int[]) AS t (invoice_id, ordinal)
  WHERE a.invoice_id = t.invoice_id AND a.ordinal = t.ordinal
@@ -34,7 +34,11 @@ async def still_sending(
 async def stamp_resend(
     conn: Connection, attempts: Sequence[Attempt], *, now: datetime, send_seconds: float
 ) -> None:
-    """Say that these keys are about to be sent again; what was not found before counts no more."""
+    """Say that these keys are about to be sent again.
+
+    What was not found before counts no more, and an answer to an earlier send says nothing of how
+    long this one may be on its way.
+    """
     if attempts:
         await conn.execute(
             STAMP_RESEND,

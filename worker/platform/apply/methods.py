@@ -34,7 +34,7 @@ def attach(desk: Desk, event: PlatformEvent, told: PaymentMethodAttached) -> Ver
     if known is None:
         desk.methods.put(told.payment_method_id, method)
     else:
-        _change(desk, known, replace(method, attached_at=known.attached_at))
+        _change(desk, known, method)
     if told.default:
         _make_default(desk, event, method)
     return Applied(Ref(Kind.METHOD, told.payment_method_id) if known is None else None)
@@ -72,7 +72,7 @@ def remove(desk: Desk, event: PlatformEvent, told: PaymentMethodRemoved) -> Verd
     method = replace(known, removed_at=known.removed_at or event.occurred_at)
     desk.methods.put(method.payment_method_id, method)
     fallback = _fallback(desk, method)
-    for subscription in desk.subscriptions_on(method.payment_method_id):
+    for subscription in desk.subscriptions_on(method):
         show(subscription, method)
         if fallback is not None and subscription.status not in ENDED_SUBSCRIPTIONS:
             point(desk, subscription, fallback)
@@ -117,7 +117,7 @@ def _change(desk: Desk, known: Method, method: Method) -> None:
         hard_decline_code=None if is_new_card else known.hard_decline_code,
     )
     desk.methods.put(method.payment_method_id, method)
-    for subscription in desk.subscriptions_on(method.payment_method_id):
+    for subscription in desk.subscriptions_on(method):
         if subscription.status in ENDED_SUBSCRIPTIONS:
             continue
         show(subscription, method)
@@ -137,11 +137,9 @@ def _make_default(desk: Desk, event: PlatformEvent, method: Method) -> None:
     desk.note(topic, event)
     default = replace(customer, default_payment_method_id=method.payment_method_id)
     desk.customers.put(customer.customer_id, default)
-    for subscription in desk.subscriptions.values():
-        is_theirs = subscription.customer_id == customer.customer_id
-        if is_theirs and not has_method(subscription) and method.is_usable:
-            if subscription.status in ENDED_SUBSCRIPTIONS:
-                continue
+    for subscription in desk.of_customer.get(customer.customer_id, []):
+        has_ended = subscription.status in ENDED_SUBSCRIPTIONS
+        if method.is_usable and not has_ended and not has_method(subscription):
             point(desk, subscription, method)
             retry_with_new_card(desk, subscription)
 

@@ -49,13 +49,8 @@ def _refuse_change(known: Plan, plan: Plan) -> Refused | None:
 
 
 def _plan(told: PlanUpserted) -> Plan:
-    """The plan with version 1 of its price.
-
-    Kept without effect in this version: `installments` (the whole price is charged at once),
-    `grants_all_products`, and `apply_to_existing`, which stands in `extra` for a later one.
-    """
+    """The plan with version 1 of its price."""
     policy = told.retry_policy
-    existing = {"apply_to_existing": True} if told.price.apply_to_existing else {}
     return Plan(
         plan_id=told.plan_id,
         seller_id=told.seller_id,
@@ -75,7 +70,7 @@ def _plan(told: PlanUpserted) -> Plan:
         catch_up_periods=told.catch_up_periods or 1,
         while_past_due=told.while_past_due or "hold",
         ceiling_minor=told.ceiling_minor,
-        extra=told.extra | existing,
+        extra=told.extra,
         price_model=told.price.model,
         unit_amount_minor=told.price.unit_amount_minor,
         tax_minor=told.price.tax_minor,

@@ -5,7 +5,7 @@ in a trial, whose end is the first renewal; or with a first charge at `starts_at
 """
 
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from billing.calendar import (
     Interval,
@@ -62,7 +62,7 @@ def create(desk: Desk, event: PlatformEvent, told: SubscriptionCreated) -> Verdi
     if fault is not None:
         return fault
     subscription = _subscription(event, told, parties, zone)
-    desk.subscriptions[told.subscription_id] = subscription
+    desk.add(subscription)
     desk.signups[told.subscription_id] = Signup(
         subscription, parties.plan.price_version, event.occurred_at, told.extra
     )
@@ -166,27 +166,41 @@ def _subscription(
         ended_at=None,
         sequence=0,
         claims=0,
-        plan_name=plan.name,
-        interval_unit=plan.interval_unit,
-        interval_count=plan.interval_count,
-        cycles=plan.cycles,
-        retry_policy=plan.retry_policy,
-        reminders=plan.reminders,
-        catch_up_periods=plan.catch_up_periods,
-        while_past_due=plan.while_past_due,
-        ceiling_minor=plan.ceiling_minor,
-        price_model=plan.price_model,
-        currency=plan.currency,
-        unit_amount_minor=plan.unit_amount_minor,
-        tax_minor=plan.tax_minor,
-        token=method.token,
-        method_gateway=method.gateway,
-        method_removed_at=method.removed_at,
-        method_hard_declined_at=method.hard_declined_at,
-        method_changed_at=method.changed_at,
+        **_terms(plan),
+        **_card(method),
         statement_descriptor=seller.statement_descriptor,
         segments=customer.segments,
     )
+
+
+def _terms(plan: Plan) -> dict[str, Any]:
+    """What a subscription reads from its plan and its price."""
+    return {
+        "plan_name": plan.name,
+        "interval_unit": plan.interval_unit,
+        "interval_count": plan.interval_count,
+        "cycles": plan.cycles,
+        "retry_policy": plan.retry_policy,
+        "reminders": plan.reminders,
+        "catch_up_periods": plan.catch_up_periods,
+        "while_past_due": plan.while_past_due,
+        "ceiling_minor": plan.ceiling_minor,
+        "price_model": plan.price_model,
+        "currency": plan.currency,
+        "unit_amount_minor": plan.unit_amount_minor,
+        "tax_minor": plan.tax_minor,
+    }
+
+
+def _card(method: Method) -> dict[str, Any]:
+    """What a subscription reads from its method."""
+    return {
+        "token": method.token,
+        "method_gateway": method.gateway,
+        "method_removed_at": method.removed_at,
+        "method_hard_declined_at": method.hard_declined_at,
+        "method_changed_at": method.changed_at,
+    }
 
 
 def _activate(desk: Desk, subscription: Subscription) -> None:
