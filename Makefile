@@ -46,7 +46,7 @@ services-stop: setup ## ends the servers of `make services`; their data goes wit
 	@$(PY) -m lab.servers stop
 
 .PHONY: bench
-bench: setup ## measures renewals per second on the servers of RENEWD_DATABASE_URL and RENEWD_AMQP_URL
+bench: setup ## measures renewals per second on private servers (renewd bench --help)
 	@.venv/bin/renewd bench renewals
 
 .PHONY: soak

@@ -8,7 +8,7 @@ from console import terminal
 from console.checks import Finding, Health, check_all
 from console.options import AsJson, configured
 from worker.errors import RenewdError, ServerUnreachable
-from worker.limits import check_limits
+from worker.limit_chain import check_limits
 from worker.settings import Settings
 
 app = typer.Typer()

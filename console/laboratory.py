@@ -27,6 +27,8 @@ class Measure(StrEnum):
 
     RENEWALS = "renewals"
     GROWTH = "growth"
+    INTAKE = "intake"
+    RELAY = "relay"
 
 
 @app.command()
@@ -59,7 +61,7 @@ def demo(
 @app.command()
 def bench(
     *,
-    what: Annotated[Measure, typer.Argument(metavar="renewals|growth")],
+    what: Annotated[Measure, typer.Argument(metavar="renewals|growth|intake|relay")],
     subscriptions: Subscriptions = 100_000,
     due: Annotated[int, typer.Option(min=1, help="How many of them are due.")] = 50_000,
     latency_ms: Annotated[int, typer.Option(min=0, help="Of the sandbox gateway.")] = 200,

@@ -56,7 +56,12 @@ def sandbox(
     if latency_ms is not None:
         told["faults"] = told.get("faults", {}) | {"latency": {"ms": latency_ms}}
     told["api_key"] = api_key or told.get("api_key") or _configured_key(settings, port)
-    config = _config(told, faults)
+    _serve(settings, _config(told, faults), host=host, port=port, ledger=ledger)
+
+
+def _serve(
+    settings: Settings, config: SandboxConfig, *, host: str, port: int, ledger: Path | None
+) -> None:
     health = start_health(
         settings.metrics_port_of("sandbox"),
         settings.metrics_host,

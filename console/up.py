@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from console.supervisor import Child, renewd, supervise
-from worker.limits import check_limits
+from worker.limit_chain import check_limits
 from worker.logs import configure_logging
 from worker.settings import load_settings
 

@@ -1,64 +1,54 @@
-"""The test clock: business time that a person moves, and everything due that follows it.
+"""`renewd clock advance`: the test clock, moved by a person on the servers of the settings.
 
-Moving from one instant to the next, in this order:
-
-1. Everything due by now is let finish: the sweeps are run from here as well (any number of schedulers
-   is safe), the workers do what they always do.
-2. Charging is closed: one transaction holds the CONTROL lock, so that no attempt can be committed. If
-   anything is due or on its way after all, it opens again, back to 1.
-3. The gateways are given the new time, then the database; COMMIT opens charging in the new time. A
-   gateway never lags behind us, so that nothing there is older than its attempt here.
-
-Between two calls time stands still. Only business time moves: leases, deadlines and pace are machine
-time, so a lost worker costs as many seconds here as anywhere.
+How it moves is in lab/stepping.py. Between two calls time stands still.
 """
 
 import asyncio
+import contextlib
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from lab.stepping import (
+    STALL_SECONDS,
+    ClockStalledError,
+    OnStep,
+    advance,
+    stand_still,
+    sweep_with,
+)
 from scheduler.jobs import Jobs
 from scheduler.store import due
-from scheduler.store.due import OpenWork
-from scheduler.sweeps import SWEEPS, Ringer
+from scheduler.sweeps import Ringer
 from worker import db
 from worker.actors import declare_actors
-from worker.broker import make_broker
+from worker.broker import BillingBroker, make_broker
 from worker.db import Connection
-from worker.errors import RenewdError, SettingsError, UsageError
+from worker.errors import RenewdError, ServerUnreachable, SettingsError, UsageError
 from worker.gateways import Gateway, open_gateways
 from worker.settings import Settings
 from worker.settings_values import Adapter
-from worker.store import control
 
-STALL_SECONDS = 120.0
-"""Longer than a lost worker's charges take to be taken over (45 s) and settled (25 s)."""
+__all__ = ["Advanced", "ClockStalledError", "advance_clock", "parse_span", "require_sandboxes"]
 
-POLL_SECONDS = 0.02
-"""Between two looks while something is due: a renewal takes about this long."""
+AWAY_SECONDS = 1.0
+"""Between two tries while a server is away."""
 
-STEPS_AT_MOST = 1000
-"""If more rows than this fall due, instants closer together than span / this are one step."""
+LONGEST_SPAN = timedelta(weeks=520)
+"""Ten years in one call: more is a slip of a keyboard, and would run out of the calendar."""
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _SPAN = re.compile(r"([0-9]{1,6})([mhdw])")
-_SWEEPS = {sweep.name: sweep for sweep in SWEEPS}
 
 
-class ClockStalledError(RenewdError):
-    """What is due does not finish, so time cannot move on; the line says what is left."""
+class ClockTakenError(RenewdError):
+    """Somebody else moves the clock."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClockReading:
-    """Business time, and whether it is the test clock's: then it stands still."""
-
-    now: datetime
-    is_virtual: bool
+_AWAY: tuple[type[BaseException], ...] = (ServerUnreachable, ClockTakenError, *db.TRANSIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,32 +59,15 @@ class Advanced:
     advanced_seconds: int
 
 
-Pump = Callable[[Sequence[OpenWork]], Awaitable[None]]
-"""Make work begin on what is due and free, and return when it is time to look again."""
-
-OnStep = Callable[[datetime], Awaitable[None]]
-"""Called when everything due at that instant has finished; may bring new work."""
-
-WakeAt = Callable[[], datetime | None]
-"""The next instant at which `OnStep` wants to be called, whatever is due."""
-
-
 def parse_span(text: str) -> timedelta:
-    """`90m`, `36h`, `3d` or `2w`. Raises `UsageError` for anything else, and for nothing at all."""
+    """`90m`, `36h`, `3d` or `2w`. Raises `UsageError` for anything else, for 0 and over ten years."""
     match = _SPAN.fullmatch(text)
     if match is None or int(match[1]) == 0:
         raise UsageError(f"clock advance {text!r}: should be a number and m, h, d or w, like 3d")
-    return timedelta(**{_UNITS[match[2]]: int(match[1])})
-
-
-async def read_clock(settings: Settings) -> ClockReading:
-    """What time it is."""
-    conn = await db.connect(settings, application_name="renewd clock")
-    try:
-        state = await control.read(conn)
-        return ClockReading(state.now, state.is_virtual)
-    finally:
-        await conn.close()
+    span = timedelta(**{_UNITS[match[2]]: int(match[1])})
+    if span > LONGEST_SPAN:
+        raise UsageError(f"clock advance {text!r}: should be at most {LONGEST_SPAN.days // 7}w")
+    return span
 
 
 async def advance_clock(
@@ -107,33 +80,78 @@ async def advance_clock(
     """Move the test clock by `span` from where it stands (from real time, if it never moved).
 
     Every instant at which something falls due is stopped at, and left when all of it has finished;
-    with `jump` there is one step, as after a downtime. Raises `SettingsError` unless every gateway
-    is a sandbox, `ClockStalledError` when something due does not finish, and `ServerUnreachable`.
+    with more than `STEPS_AT_MOST` rows to come, instants that lie closer together than the span /
+    `STEPS_AT_MOST` are one. With `jump` there is one step, as after a downtime. Messages that nobody
+    has taken from a queue yet do not hold the clock up.
+    Raises `SettingsError` unless every gateway is a sandbox, `ClockStalledError` when something due
+    does not finish, and `ServerUnreachable` or one of `db.TRANSIENT` for a server that is away.
     """
     require_sandboxes(settings)
+    target: datetime | None = None
+    progress = _Progress(on_step)
+    while True:
+        try:
+            async with _hands_on(settings) as (conn, gateways, jobs):
+                if target is None:
+                    target = await stand_still(conn, gateways) + span
+                await advance(
+                    conn,
+                    target=target,
+                    gateways=gateways,
+                    pump=sweep_with(jobs),
+                    jump=jump,
+                    on_step=progress,
+                )
+                return Advanced(target, int(span.total_seconds()))
+        except _AWAY:
+            # A server that restarts is waited for, as the workers do: the target stays what it was.
+            if target is None or progress.is_stalled:
+                raise
+            await asyncio.sleep(AWAY_SECONDS)
+
+
+@asynccontextmanager
+async def _hands_on(
+    settings: Settings,
+) -> AsyncIterator[tuple[Connection, Mapping[str, Gateway], Jobs]]:
+    """Everything that moving the clock takes, with the right to move it."""
     async with AsyncExitStack() as stack:
         conn = await db.connect(settings, application_name="renewd clock")
         stack.push_async_callback(conn.close)
+        if not await due.take_clock(conn):
+            raise ClockTakenError("somebody else is moving the test clock: wait until it stands")
         gateways = open_gateways(settings)
         for gateway in gateways.values():
             stack.push_async_callback(gateway.close)
         broker = make_broker(settings)
-        stack.callback(broker.close)
+        stack.callback(_close, broker)
         ringer = Ringer(broker, declare_actors(broker, None))
         stack.callback(ringer.close)
         jobs = Jobs(settings, ringer)
         stack.push_async_callback(jobs.close)
-        began_at = await control.read_now(conn)
-        target = began_at + span
-        await advance(
-            conn,
-            target=target,
-            gateways=gateways,
-            pump=sweep_with(jobs),
-            jump=jump,
-            on_step=on_step,
-        )
-    return Advanced(target, int(span.total_seconds()))
+        yield conn, gateways, jobs
+
+
+def _close(broker: BillingBroker) -> None:
+    with contextlib.suppress(Exception):
+        broker.close()
+
+
+class _Progress:
+    """Passes each step on, and knows how long ago the last one was (machine time)."""
+
+    def __init__(self, on_step: OnStep | None) -> None:
+        self._on_step = on_step
+        self._stepped_at = time.monotonic()
+
+    async def __call__(self, now: datetime) -> None:
+        self._stepped_at = time.monotonic()
+        if self._on_step is not None:
+            await self._on_step(now)
+
+    @property
+    def is_stalled(self) -> bool:
+        return time.monotonic() > self._stepped_at + STALL_SECONDS
 
 
 def require_sandboxes(settings: Settings) -> None:
@@ -148,126 +166,3 @@ def require_sandboxes(settings: Settings) -> None:
                 f"RENEWD_GATEWAYS: {name}.adapter is {gateway.adapter}: "
                 "should be sandbox for the test clock to move"
             )
-
-
-def sweep_with(jobs: Jobs) -> Pump:
-    """A pump that runs the sweeps of what is due and free, and lets the workers work a moment."""
-
-    async def pump(work: Sequence[OpenWork]) -> None:
-        await sweep_free(jobs, work)
-        await asyncio.sleep(POLL_SECONDS)
-
-    return pump
-
-
-async def sweep_free(jobs: Jobs, work: Sequence[OpenWork]) -> int:
-    """Run the sweeps of what nobody has claimed; returns how many rows they claimed."""
-    names = {kind.sweep: None for kind in work if kind.free}
-    return sum([await jobs.sweep(_SWEEPS[name]) for name in names])
-
-
-async def advance(
-    conn: Connection,
-    *,
-    target: datetime,
-    gateways: Mapping[str, Gateway],
-    pump: Pump,
-    jump: bool = False,
-    coalesce: timedelta | None = None,
-    on_step: OnStep | None = None,
-    wake_at: WakeAt | None = None,
-) -> int:
-    """Move business time to `target` and return the number of steps; see the head of this file.
-
-    What falls due within `coalesce` of the first of a step is part of it, and the step is taken at
-    the last of them; None leaves it to `STEPS_AT_MOST`. Nothing of the rules changes by that: they
-    see a worker that was late by as much.
-    """
-    clock = _Clock(conn, gateways, pump)
-    now = await control.read_now(conn)
-    if not jump:
-        await clock.finish_due()
-    if coalesce is None:
-        coalesce = await clock.fitting_coalescence(now, target)
-    steps = 0
-    while now < target:
-        wanted = None if wake_at is None else wake_at()
-        until = target if wanted is None else min(target, max(wanted, now))
-        at = target if jump else await clock.next_instant(now, until, coalesce)
-        await clock.move(at, jump=jump)
-        await clock.finish_due()
-        if on_step is not None:
-            await on_step(at)
-            await clock.finish_due()
-        now, steps = at, steps + 1
-    return steps
-
-
-class _Clock:
-    """One clock on its way; `conn` is its own."""
-
-    def __init__(self, conn: Connection, gateways: Mapping[str, Gateway], pump: Pump) -> None:
-        self._conn = conn
-        self._gateways = gateways
-        self._pump = pump
-
-    async def fitting_coalescence(self, now: datetime, target: datetime) -> timedelta:
-        """Nothing, unless the steps would be too many."""
-        many = await due.are_many_coming(
-            self._conn, after=now, until=target, gateways=self._gateways, many=STEPS_AT_MOST
-        )
-        return (target - now) / STEPS_AT_MOST if many else timedelta()
-
-    async def next_instant(self, now: datetime, until: datetime, coalesce: timedelta) -> datetime:
-        """The next step: the first instant at which anything falls due, else `until`."""
-        first_at = await due.next_due_at(
-            self._conn, after=now, until=until, gateways=self._gateways
-        )
-        if first_at is None or not coalesce:
-            return first_at or until
-        last_at = await due.last_due_at(
-            self._conn, after=now, until=min(first_at + coalesce, until), gateways=self._gateways
-        )
-        return last_at or first_at
-
-    async def move(self, at: datetime, *, jump: bool) -> None:
-        """Step to `at`, once nothing is due any more (in a jump: once nothing is on its way)."""
-        while True:
-            async with self._conn.transaction():
-                await control.lock_exclusive(self._conn)
-                if not _in_the_way(await self._open_work(), jump=jump):
-                    await asyncio.gather(
-                        *(gateway.set_clock(at) for gateway in self._gateways.values())
-                    )
-                    await control.set_clock(self._conn, at)
-                    return
-            await self.finish_due(jump=jump)
-
-    async def finish_due(self, *, jump: bool = False) -> None:
-        """Wait until nothing is in the way of the next step. Raises `ClockStalledError`."""
-        seen: Sequence[OpenWork] = []
-        moved_at = time.monotonic()
-        while work := _in_the_way(await self._open_work(), jump=jump):
-            if work != seen:
-                seen, moved_at = work, time.monotonic()
-            elif time.monotonic() > moved_at + STALL_SECONDS:
-                raise ClockStalledError(await self._complaint(work))
-            await self._pump(work)
-
-    async def _open_work(self) -> list[OpenWork]:
-        now = await control.read_now(self._conn)
-        return await due.count_open(self._conn, now=now, gateways=self._gateways)
-
-    async def _complaint(self, work: Collection[OpenWork]) -> str:
-        now = await control.read_now(self._conn)
-        workers = await due.count_workers(self._conn)
-        left = ", ".join(f"{kind.due} {kind.kind}" for kind in work)
-        cause = "a worker is connected" if workers else "no worker seems to be running"
-        return (
-            f"the clock stands at {now:%Y-%m-%dT%H:%M:%SZ}: for {STALL_SECONDS:.0f} s nothing of "
-            f"what is due has moved ({left}); {cause}"
-        )
-
-
-def _in_the_way(work: Sequence[OpenWork], *, jump: bool) -> Sequence[OpenWork]:
-    return [kind for kind in work if kind.under_way] if jump else work

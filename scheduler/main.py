@@ -15,7 +15,7 @@ from worker import metrics
 from worker.actors import declare_actors
 from worker.broker import make_broker
 from worker.health import start_health
-from worker.limits import check_limits
+from worker.limit_chain import check_limits
 from worker.logs import configure_logging
 from worker.process import stop_on_signals, timely_stop
 from worker.settings import Settings

@@ -7,10 +7,12 @@ here: the worker asks every question again under its locks. A doorbell that is l
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any
 
 import dramatiq
@@ -18,7 +20,7 @@ import structlog
 from pika.exceptions import AMQPError
 
 from scheduler.store import claims
-from scheduler.store.claims import Claimed, PageKey
+from scheduler.store.claims import Claimed, Pace, PageKey
 from worker import metrics
 from worker.actors import Actors
 from worker.broker import BillingBroker, outstanding
@@ -94,9 +96,24 @@ class Ringer:
         return await loop.run_in_executor(self._thread, call, *arguments)
 
 
+@dataclass(slots=True)
+class _Turn:
+    """What one gateway (None: whoever) may still be given in this round, a page at a time."""
+
+    gateway: str | None
+    page: int
+    left: int
+    after: PageKey
+
+    @property
+    def size(self) -> int:
+        return min(self.page, self.left)
+
+
 async def run_sweep(conn: Connection, ringer: Ringer, settings: Settings, sweep: Sweep) -> int:
     """Claim and ring until nothing is due or enough is outstanding; returns the rows claimed.
 
+    Gateways take turns, a page each, the least busy one first: the backlog of one delays no other.
     Raises what the database or the broker raises; rows claimed by then come back with their lease.
     """
     started = time.perf_counter()
@@ -104,49 +121,52 @@ async def run_sweep(conn: Connection, ringer: Ringer, settings: Settings, sweep:
     waiting = await ringer.waiting(sweep.queue)
     room = settings.max_outstanding - waiting
     claimed = expired = 0
-    for gateway, size in await _pages(conn, settings, sweep):
-        after = PageKey(_BEGINNING, sweep.first_id)
-        while room > 0:
-            rows = await claims.claim(
-                conn,
-                sweep.claim,
-                gateway=gateway,
-                now=now,
-                after=after,
-                size=size,
-                lease_seconds=settings.lease_seconds,
-                counts=waiting == 0,
-            )
-            for batch in _batches(rows):
-                ids = [row.id for row in batch]
-                await ringer.ring(sweep.actor, *([gateway] if gateway else []), ids)
-                room -= 1
-            claimed += len(rows)
-            expired += sum(row.expired for row in rows)
-            if len(rows) < size:
-                break
-            after = PageKey(rows[-1].due_at, rows[-1].id)
+    turns = deque(await _turns(conn, settings, sweep))
+    while room > 0 and turns:
+        turn = turns.popleft()
+        rows = await claims.claim(
+            conn,
+            sweep.claim,
+            gateway=turn.gateway,
+            now=now,
+            after=turn.after,
+            size=turn.size,
+            lease_seconds=settings.lease_seconds,
+            counts=waiting == 0,
+        )
+        for batch in _batches(rows):
+            ids = [row.id for row in batch]
+            await ringer.ring(sweep.actor, *([turn.gateway] if turn.gateway else []), ids)
+            room -= 1
+        claimed += len(rows)
+        expired += sum(row.expired for row in rows)
+        if len(rows) == turn.size and turn.left > len(rows):
+            turn.left -= len(rows)
+            turn.after = PageKey(rows[-1].due_at, rows[-1].id)
+            turns.append(turn)
     metrics.count_sweep(
         sweep.name, claimed=claimed, leases_expired=expired, seconds=time.perf_counter() - started
     )
     return claimed
 
 
-async def _pages(
-    conn: Connection, settings: Settings, sweep: Sweep
-) -> list[tuple[str | None, int]]:
-    """Whom to claim for, and how much at a time: what a gateway's pace sends within the horizon."""
+async def _turns(conn: Connection, settings: Settings, sweep: Sweep) -> list[_Turn]:
+    """Whom to claim for, and how much: of a gateway what its pace sends within the horizon."""
+    after = PageKey(_BEGINNING, sweep.first_id)
     if not sweep.per_gateway:
-        return [(None, settings.batch_size)]
+        page = settings.batch_size
+        return [_Turn(None, page, page * settings.max_outstanding, after)]
     paces = await claims.read_paces(conn)
-    pages: list[tuple[str | None, int]] = []
+    idle = Pace(max_per_second=1, busy_seconds=0, resting=False)
+    turns: list[tuple[float, _Turn]] = []
     for gateway, configured in settings.gateways.items():
-        pace = paces.get(gateway)
-        if pace is not None and (pace.resting or pace.busy_seconds > PACE_HORIZON_SECONDS):
+        pace = paces.get(gateway, idle)
+        free_seconds = PACE_HORIZON_SECONDS - pace.busy_seconds
+        if pace.resting or free_seconds < 0:
             continue
-        size = min(settings.batch_size, configured.max_per_second * PACE_HORIZON_SECONDS)
-        pages.append((gateway, max(1, int(size))))
-    return pages
+        left = max(1, int(configured.max_per_second * free_seconds))
+        turns.append((pace.busy_seconds, _Turn(gateway, settings.batch_size, left, after)))
+    return [turn for _, turn in sorted(turns, key=itemgetter(0))]
 
 
 def _batches(rows: Sequence[Claimed]) -> Iterator[Sequence[Claimed]]:

@@ -163,6 +163,8 @@ def _session(application_name: str, statement_seconds: int) -> dict[str, str]:
     return {
         "application_name": application_name,
         "TimeZone": "UTC",
+        # Compiling a statement takes 150 ms, and small tables that are never analysed ask for it.
+        "jit": "off",
         "statement_timeout": str(statement_seconds * 1000),
         "idle_in_transaction_session_timeout": str(limits.IDLE_IN_TRANSACTION_SECONDS * 1000),
         # A peer that vanished without a word is noticed after 10 + 3 x 5 s.

@@ -9,7 +9,7 @@ from worker.broker import QUEUES, make_broker
 from worker.context import open_context
 from worker.embedded import EmbeddedWorker
 from worker.health import start_health
-from worker.limits import check_limits
+from worker.limit_chain import check_limits
 from worker.logs import configure_logging
 from worker.process import calm_collector, stop_on_signals, timely_stop
 from worker.settings import Settings

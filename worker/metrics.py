@@ -101,7 +101,9 @@ SWEEP_SECONDS = _histogram(
     "sweep",
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
-ROWS_PARKED = _gauge("rows_parked", "Rows set aside and attempts frozen until a person releases them (census).")
+ROWS_PARKED = _gauge(
+    "rows_parked", "Rows set aside and attempts frozen until a person releases them (census)."
+)
 PARKED = _counter("parked_total", "Rows set aside, by kind of row.", "kind")
 
 PLATFORM_EVENTS = _counter(

@@ -7,8 +7,12 @@ import sys
 
 import uvloop
 
+from lab.bench.messages import bench_intake, bench_relay
 from lab.bench.renewals import bench_renewals, measure
 from lab.bench.stage import Size, set_stage
+
+_SMALL = Size(100, 1)
+"""Messages need no book, only its seller and plans."""
 
 GROWTH = (100_000, 1_000_000)
 """The per-charge cost in a book ten times as large must stay within 1.2 times."""
@@ -17,15 +21,15 @@ GROWTH = (100_000, 1_000_000)
 def run_bench(
     what: str, *, subscriptions: int, due: int, latency_ms: int = 200, as_json: bool = False
 ) -> int:
-    """Run `renewals` or `growth`; returns the exit code. Its servers are private and removed."""
+    """Run `renewals`, `growth`, `intake` or `relay`; returns the exit code. Its servers are private and removed."""
     size = Size(subscriptions, due, latency_ms)
-    found = uvloop.run(_growth(size) if what == "growth" else _renewals(size))
+    found = uvloop.run(_measure(what, size))
     found["machine"] = machine()
     if as_json:
-        print(json.dumps(found))
+        sys.stdout.write(json.dumps(found) + "\n")
     else:
         for name, value in found.items():
-            print(f"{name:32} {_shown(value)}")
+            sys.stdout.write(f"{name:32} {_shown(value)}\n")
     return 0
 
 
@@ -33,6 +37,20 @@ def machine() -> str:
     """What was measured on; figures of different machines do not compare."""
     cpus = os.cpu_count()
     return f"{cpus} cores, {platform.machine()}, Python {platform.python_version()}"
+
+
+async def _measure(what: str, size: Size) -> dict[str, object]:
+    match what:
+        case "growth":
+            return await _growth(size)
+        case "intake":
+            async with set_stage(_SMALL, _say) as stage:
+                return await bench_intake(stage, size.due // 3, _say)
+        case "relay":
+            async with set_stage(_SMALL, _say) as stage:
+                return await bench_relay(stage, size.due, _say)
+        case _:
+            return await _renewals(size)
 
 
 async def _renewals(size: Size) -> dict[str, object]:
@@ -62,7 +80,7 @@ async def _growth(size: Size) -> dict[str, object]:
 
 
 def _say(line: str) -> None:
-    print(f"… {line}", file=sys.stderr, flush=True)
+    sys.stderr.write(f"… {line}\n")
 
 
 def _shown(value: object) -> str:

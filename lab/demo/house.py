@@ -17,7 +17,7 @@ from lab.demo.catalog import GATEWAY
 from lab.demo.mailbox import Mailbox
 from lab.demo.told import Told
 from lab.sandbox import RunningSandbox, SandboxConfig, serve
-from lab.virtual_time import OnStep, WakeAt, advance, sweep_free
+from lab.stepping import OnStep, WakeAt, advance, sweep_free
 from scheduler.jobs import Jobs
 from scheduler.store.due import OpenWork
 from scheduler.sweeps import Ringer
@@ -26,7 +26,7 @@ from worker.broker import QUEUES, make_stub_broker
 from worker.context import WorkerContext, open_context
 from worker.db import Connection
 from worker.embedded import EmbeddedWorker
-from worker.limits import check_limits
+from worker.limit_chain import check_limits
 from worker.notices.mailer import Mailer
 from worker.platform.batches import Delivery, apply_batch
 from worker.settings import Settings, isolated_settings

@@ -94,8 +94,8 @@ def _money(summary: Summary) -> Table:
     for row in summary.money:
         table.add_row(
             row.currency,
-            format_money(Money(row.paid_minor, row.currency)),
-            format_money(Money(row.recovered_minor, row.currency)),
+            _amount(row.paid_minor, row.currency),
+            _amount(row.recovered_minor, row.currency),
             _share(row.recovered_minor, row.paid_minor),
         )
     return table
@@ -151,6 +151,13 @@ def _checks(summary: Summary) -> Iterator[str]:
 
 def _mark(good: object) -> str:
     return _GOOD if good else _BAD
+
+
+def _amount(amount_minor: int, currency: str) -> str:
+    """`165,300.00 EUR`: as `format_money`, in groups of three."""
+    number, _, code = format_money(Money(amount_minor, currency)).partition(" ")
+    whole, point, rest = number.partition(".")
+    return f"{int(whole):,}{point}{rest} {code}"
 
 
 def _share(part: int, whole: int) -> str:

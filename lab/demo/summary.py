@@ -47,7 +47,7 @@ class Summary:
         return _count((row.ordinal, row.invoices) for row in self.recoveries)
 
     def recovered_by_day(self) -> Counter[int]:
-        """Recovered invoices by days from the first decline, begun ones whole."""
+        """Recovered invoices by whole days from the first decline."""
         return _count((row.day, row.invoices) for row in self.recoveries)
 
     def recovered_by(self) -> Counter[str]:

@@ -191,9 +191,7 @@ def embedded(*, durable: bool = False) -> Iterator[PostgresServer]:
 
 
 @contextlib.contextmanager
-def private(
-    *, durable: bool = False, settings: Sequence[str] = ()
-) -> Iterator[PostgresServer]:
+def private(*, durable: bool = False, settings: Sequence[str] = ()) -> Iterator[PostgresServer]:
     """A server from the newest installed binaries, else as `embedded`; `settings` as `name=value`."""
     with _server(_installed() or _wheel(), durable=durable, settings=settings) as server:
         yield server

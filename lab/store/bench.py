@@ -52,7 +52,14 @@ SELECT count(*), min(a.claimed_at), max(a.resolved_at),
 """
 PAID = "SELECT count(*) FROM invoice WHERE status = 'paid' AND paid_at > $1"
 UNPUBLISHED = "SELECT count(*) FROM outbox_event WHERE published_at IS NULL"
-LAST_CLAIM = "SELECT max(claimed_at) FROM attempt"
+TAKEN = """
+SELECT count(*), coalesce(extract(epoch FROM max(received_at) - min(received_at)), 0)::float8
+  FROM inbox_event WHERE received_at > $1
+"""
+PUBLISHED = """
+SELECT count(*), coalesce(extract(epoch FROM max(published_at) - min(published_at)), 0)::float8
+  FROM outbox_event WHERE published_at > $1
+"""
 WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 MAKE_DUE = """
 UPDATE subscription SET next_renewal_at = $1
@@ -135,12 +142,6 @@ async def summarize(conn: Connection, since: datetime) -> Summary:
     return Summary(*row)
 
 
-async def last_claim(conn: Connection) -> datetime | None:
-    """When the newest attempt was committed."""
-    at: datetime | None = await conn.fetchval(LAST_CLAIM)
-    return at
-
-
 async def wal_bytes(conn: Connection) -> int:
     """Bytes of write-ahead log written since the server was made."""
     written: int = int(await conn.fetchval(WAL))
@@ -164,3 +165,17 @@ async def bare_finish(
 ) -> None:
     """Attempts succeeded, invoices paid, subscriptions moved on."""
     await conn.execute(BARE_FINISH, invoice_ids, now, ids)
+
+
+async def count_taken(conn: Connection, since: datetime) -> tuple[int, float]:
+    """Platform messages taken in since then, and the seconds between the first and the last."""
+    row = await conn.fetchrow(TAKEN, since)
+    assert row is not None, "an aggregate has one row"
+    return row[0], row[1]
+
+
+async def count_published(conn: Connection, since: datetime) -> tuple[int, float]:
+    """Messages out confirmed since then, and the seconds between the first and the last."""
+    row = await conn.fetchrow(PUBLISHED, since)
+    assert row is not None, "an aggregate has one row"
+    return row[0], row[1]

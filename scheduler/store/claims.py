@@ -39,7 +39,9 @@ CLAIM_RENEWALS = _PAGE.format(
     id="subscription_id",
     type="text",
     due="next_renewal_at",
-    where="gateway = $1::text AND next_renewal_at IS NOT NULL AND "
+    # What ends before it renews is left to its cancel: a lease of ours would only keep that one away.
+    where="gateway = $1::text AND next_renewal_at IS NOT NULL "
+    "AND (cancel_at IS NULL OR cancel_at > next_renewal_at) AND "
     + _OPEN_TO_CHARGE.format(
         scopes="(('gateway', gateway), ('seller', seller_id), ('plan', plan_id))"
     ),
@@ -90,7 +92,8 @@ WITH due AS (
      WHERE gateway = $1::text AND state IN ('sent', 'unknown', 'pending', 'action_required')
        AND check_due_at <= $2
        AND (check_due_at, invoice_id || ':' || ordinal) > ($3, $4::text)
-       AND retake_at <= clock_timestamp()
+       -- A row whose send window is open would be passed over, and claimed for nothing.
+       AND retake_at <= clock_timestamp() AND send_deadline <= clock_timestamp()
      ORDER BY check_due_at, invoice_id || ':' || ordinal
      LIMIT $5
        FOR UPDATE SKIP LOCKED

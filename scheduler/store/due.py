@@ -11,6 +11,9 @@ from typing import NamedTuple
 
 from worker.db import Connection
 
+CLOCK_LOCK = 0x72656E63
+"""The key of the advisory lock that whoever moves the test clock holds for as long as it takes."""
+
 PATIENCE_CHECKS = 3
 """An unknown outcome asked for this often waits for its gateway, on machine time: not for us."""
 
@@ -19,7 +22,10 @@ PATIENCE_TRIES = 2
 
 
 class _Kind(NamedTuple):
-    """One kind of due work: `due` says when, `free` that nobody works on it (machine time)."""
+    """One kind of due work: `due` says when, `free` that nobody works on it (machine time).
+
+    `tries` counts what was tried in vain, so that trying again looks different from doing nothing.
+    """
 
     name: str
     table: str
@@ -27,6 +33,7 @@ class _Kind(NamedTuple):
     where: str
     per_gateway: bool = False
     free: str = "claimed_until IS NULL OR claimed_until <= clock_timestamp()"
+    tries: str = "0"
 
 
 _OPEN_TO_CHARGE = """NOT EXISTS (
@@ -36,12 +43,17 @@ _OPEN_TO_CHARGE = """NOT EXISTS (
 _PLAN_OF_INVOICE = (
     "(SELECT plan_id FROM subscription s WHERE s.subscription_id = invoice.subscription_id)"
 )
+_NOT_PARKED = """NOT EXISTS (
+    SELECT FROM parked p
+     WHERE p.kind = 'attempt' AND p.id = attempt.invoice_id || ':' || attempt.ordinal)"""
+_MAIL_TRIES = "coalesce((context ->> 'tries')::integer, 0)"
 _KINDS = (
     _Kind(
         "renewals",
         "subscription",
         "next_renewal_at",
-        _OPEN_TO_CHARGE.format(plan="plan_id"),
+        "(cancel_at IS NULL OR cancel_at > next_renewal_at) AND "
+        + _OPEN_TO_CHARGE.format(plan="plan_id"),
         per_gateway=True,
     ),
     _Kind(
@@ -55,15 +67,17 @@ _KINDS = (
         "unsettled",
         "attempt",
         "check_due_at",
-        f"state IN ('unknown', 'pending', 'action_required') AND checks < {PATIENCE_CHECKS}",
+        f"state IN ('unknown', 'pending', 'action_required') AND checks < {PATIENCE_CHECKS} AND "
+        + _NOT_PARKED,
         per_gateway=True,
         free="retake_at <= clock_timestamp()",
+        tries="checks",
     ),
     _Kind(
         "charges on their way",
         "attempt",
         "check_due_at",
-        "state = 'sent'",
+        "state = 'sent' AND " + _NOT_PARKED,
         per_gateway=True,
         free="retake_at <= clock_timestamp()",
     ),
@@ -73,16 +87,19 @@ _KINDS = (
         "notices",
         "notice",
         "send_at",
-        f"state = 'scheduled' AND coalesce((context ->> 'tries')::integer, 0) < {PATIENCE_TRIES}",
+        f"state = 'scheduled' AND {_MAIL_TRIES} < {PATIENCE_TRIES}",
+        tries=_MAIL_TRIES,
     ),
     _Kind("mails on their way", "notice", "send_at", "state = 'sending'"),
     _Kind("waiting", "rejected_event", "expires_at", "state = 'waiting'"),
 )
-_CALLED = {"charges on their way": "unsettled", "mails on their way": "notices"}
+_CALLED = {"charges on their way": "unsettled", "mails on their way": "half_sent"}
 """Which sweep ends a kind that has none of its own, should its worker be gone."""
 
+_UNDER_WAY = frozenset({*_CALLED, "unsettled"})
+
 _COUNTED = """
-SELECT '{name}', count(*), count(*) FILTER (WHERE {free})
+SELECT '{name}', count(*), count(*) FILTER (WHERE {free}), sum({tries})::bigint
   FROM {table} WHERE {at_gateway} {due} <= $2 AND {where}
 HAVING count(*) > 0
 """
@@ -116,12 +133,13 @@ def _union(direction: str, limit: str) -> str:
     return "UNION ALL".join(_in_order(kind, direction=direction, limit=limit) for kind in _KINDS)
 
 
-_AS_OPEN = "SELECT * FROM ({rows}) AS o (kind, due, free) WHERE $1::text[] IS NOT NULL"
+_AS_OPEN = "SELECT * FROM ({rows}) AS o (kind, due, free, tries) WHERE $1::text[] IS NOT NULL"
 _AS_COMING = "SELECT {figure} FROM ({rows}) AS coming"
 COUNT_OPEN = _AS_OPEN.format(rows="UNION ALL".join(map(_counted, _KINDS)))
 NEXT = _AS_COMING.format(figure="min(due_at)", rows=_union("ASC", "1"))
 LAST = _AS_COMING.format(figure="max(due_at)", rows=_union("DESC", "1"))
 COUNT_COMING = _AS_COMING.format(figure="count(*)", rows=_union("ASC", "$4"))
+TAKE_CLOCK = "SELECT pg_try_advisory_lock($1)"
 COUNT_WORKERS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
    AND application_name = 'renewd worker'
@@ -129,11 +147,12 @@ SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
 
 
 class OpenWork(NamedTuple):
-    """Rows of one kind that are due; `free`: those that nobody has claimed."""
+    """Rows of one kind that are due; `free`: those that nobody has claimed; `tries` so far in vain."""
 
     kind: str
     due: int
     free: int
+    tries: int
 
     @property
     def sweep(self) -> str:
@@ -143,7 +162,7 @@ class OpenWork(NamedTuple):
     @property
     def under_way(self) -> bool:
         """Whether these have left us already: time may not move, even in a jump."""
-        return self.kind in _CALLED
+        return self.kind in _UNDER_WAY
 
 
 async def count_open(
@@ -175,6 +194,12 @@ async def are_many_coming(
     """Whether more than `many` rows fall due after `after` and up to `until`."""
     coming: int = await conn.fetchval(COUNT_COMING, list(gateways), after, until, many + 1)
     return coming > many
+
+
+async def take_clock(conn: Connection) -> bool:
+    """Become the only one who moves the clock, until the session ends; False if somebody else is."""
+    taken: bool = await conn.fetchval(TAKE_CLOCK, CLOCK_LOCK)
+    return taken
 
 
 async def count_workers(conn: Connection) -> int:

@@ -38,7 +38,7 @@ SELECT coalesce(a.decline_class, 'fix_data'), coalesce(a.decline_code, 'no_payme
 """
 RECOVERIES = """
 SELECT a.ordinal, i.recovered_by,
-       ceil(extract(epoch FROM i.paid_at - i.first_declined_at) / 86400)::integer, count(*)
+       floor(extract(epoch FROM i.paid_at - i.first_declined_at) / 86400)::integer, count(*)
   FROM invoice i JOIN attempt a ON a.invoice_id = i.invoice_id AND a.state = 'succeeded'
  WHERE i.status = 'paid' AND i.first_declined_at IS NOT NULL
  GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
@@ -78,7 +78,7 @@ class FirstDecline(NamedTuple):
 
 
 class Recoveries(NamedTuple):
-    """Invoices paid by their attempt number `ordinal`, so many begun days after the first decline."""
+    """Invoices paid by their attempt number `ordinal`, so many whole days after the first decline."""
 
     ordinal: int
     recovered_by: str

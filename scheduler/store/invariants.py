@@ -63,8 +63,8 @@ SELECT invoice_id || ':' || ordinal, $1::timestamptz FROM attempt
  WHERE sha256(request) <> request_hash
 """
 KEY_DERIVED = """
-SELECT a.invoice_id || ':' || a.ordinal, $1::timestamptz FROM attempt a, control c
- WHERE a.idempotency_key <> 'b1:' || c.installation_id || ':'
+SELECT a.invoice_id || ':' || a.ordinal, $1::timestamptz FROM attempt a
+ WHERE a.idempotency_key <> 'b1:' || (SELECT installation_id FROM control) || ':'
        || encode(sha256(convert_to(a.invoice_id || ':' || a.ordinal, 'UTF8')), 'hex')
 """
 ORDINALS_GAPLESS = """
@@ -180,6 +180,8 @@ WITH moves AS (
 )
 SELECT m.subject, $1::timestamptz FROM moves m LEFT JOIN stands s USING (machine, subject)
  WHERE m.from_state <> coalesce(m.last_state, s.first_state)
+    OR (m.last_state IS NULL AND m.machine = 'subscription'
+        AND m.from_state NOT IN ('pending', 'trialing', 'active'))
  UNION
 SELECT s.subject, $1
   FROM stands s LEFT JOIN moves m
@@ -222,8 +224,9 @@ SELECT reference, $1::timestamptz FROM gateway_charge
 """
 LEDGER_NO_FOREIGN = """
 SELECT g.gateway_ref, $1::timestamptz
-  FROM gateway_charge g LEFT JOIN attempt a USING (idempotency_key), control c
- WHERE a.invoice_id IS NULL AND g.idempotency_key LIKE 'b1:' || c.installation_id || ':%'
+  FROM gateway_charge g LEFT JOIN attempt a USING (idempotency_key)
+ WHERE a.invoice_id IS NULL
+   AND g.idempotency_key LIKE 'b1:' || (SELECT installation_id FROM control) || ':%'
 """
 LEDGER_HAS_SUCCESS = """
 SELECT a.invoice_id || ':' || a.ordinal, a.resolved_at

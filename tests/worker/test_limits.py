@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from worker.errors import SettingsError
-from worker.limits import check_limits
+from worker.limit_chain import check_limits
 from worker.settings import isolated_settings
 
 

@@ -6,11 +6,7 @@ from pathlib import Path
 import pytest
 
 from worker.settings import (
-    MaskedUrl,
-    Settings,
     SettingsError,
-    describe_settings,
-    isolated_settings,
     load_settings,
 )
 

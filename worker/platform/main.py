@@ -14,7 +14,7 @@ from worker import db, metrics
 from worker.context import WorkerContext, open_context
 from worker.errors import RenewdError
 from worker.health import start_health
-from worker.limits import check_limits
+from worker.limit_chain import check_limits
 from worker.logs import configure_logging
 from worker.platform.intake import Intake
 from worker.platform.relay import Relay, first_error, sleep_or_stop
