@@ -36,6 +36,10 @@ RECHECK_SECONDS = (5, 10, 20, 40, 80, 160, 300)
 """Machine time between two looks at an unknown outcome: settled well within 15 minutes."""
 
 
+OVERDUE = "no outcome for 20 hours"
+"""Calls a person while reading goes on; a final word takes it back."""
+
+
 def settle(case: Case, attempt: Attempt, outcome: Outcome) -> None:
     """Apply a gateway's word on `attempt`; the caller holds the subscription's lock.
 
@@ -45,6 +49,8 @@ def settle(case: Case, attempt: Attempt, outcome: Outcome) -> None:
     late = isinstance(outcome, Approved) and attempt.state is AttemptState.VOID
     if attempt.resolved_at is not None and not late:
         return
+    if attempt.needs_human == OVERDUE:
+        attempt.needs_human = None
     match outcome:
         case Approved():
             _approved(case, attempt, outcome)
@@ -81,7 +87,7 @@ def _no_final_word(
         case _:
             assert_never(outcome)
     if needs_person(attempt, case.now):
-        attempt.needs_human = "no outcome for 20 hours"
+        attempt.needs_human = OVERDUE
 
 
 def freeze(case: Case, attempt: Attempt, reason: str) -> None:

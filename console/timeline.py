@@ -116,7 +116,7 @@ def _planned(story: Story) -> Iterator[Event]:
 def _told(story: Story) -> Iterator[Event]:
     for message in story.messages:
         at = datetime.fromisoformat(json.loads(message.body)["time"])
-        waits = "" if message.published_at else ", not published yet"
+        waits = "" if message.is_published else ", not published yet"
         detail = f"{message.type}, sequence {message.sequence}{waits}"
         yield Event(at, "message_told", detail, Cause.TOLD)
 

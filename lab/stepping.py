@@ -103,21 +103,17 @@ async def advance(
     """
     clock = _Clock(conn, gateways, pump)
     now = await control.read_now(conn)
-    if not jump:
-        await clock.finish_due()
     if coalesce is None:
         coalesce = await clock.fitting_coalescence(now, target)
     steps = 0
     while now < target:
         wanted = None if wake_at is None else wake_at()
         until = target if wanted is None or wanted <= now else min(target, wanted)
-        at = target if jump else await clock.next_instant(now, until, coalesce)
-        await clock.move(at, jump=jump)
+        now = await clock.move(now, until, coalesce=coalesce, jump=jump)
         await clock.finish_due()
         if on_step is not None:
-            await on_step(at)
-            await clock.finish_due()
-        now, steps = at, steps + 1
+            await on_step(now)
+        steps += 1
     await clock.finish_due()
     return steps
 
@@ -149,15 +145,18 @@ class _Clock:
         )
         return last_at or first_at
 
-    async def move(self, at: datetime, *, jump: bool) -> None:
-        """Step to `at`, once nothing is due any more (in a jump: once nothing is on its way)."""
+    async def move(
+        self, now: datetime, until: datetime, *, coalesce: timedelta, jump: bool
+    ) -> datetime:
+        """Step on, once nothing is due any more (in a jump: once nothing is on its way)."""
         while True:
             async with self._conn.transaction():
                 await control.lock_exclusive(self._conn)
                 if not _in_the_way(await self._open_work(), jump=jump):
+                    at = until if jump else await self.next_instant(now, until, coalesce)
                     await _tell(self._gateways, at)
                     await control.set_clock(self._conn, at)
-                    return
+                    return at
             await self.finish_due(jump=jump)
 
     async def finish_due(self, *, jump: bool = False) -> None:

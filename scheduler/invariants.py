@@ -49,6 +49,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     Invariant("no_charge_after_hard", "hard-declined stays untouched", sql.NO_CHARGE_AFTER_HARD),
     Invariant("request_unchanged", "the stored bytes fit their hash", sql.REQUEST_UNCHANGED),
     Invariant("key_derived", "a key follows from its invoice and ordinal", sql.KEY_DERIVED),
+    Invariant("rows_have_parents", "nothing hangs in the air", sql.ROWS_HAVE_PARENTS),
     Invariant("ordinals_gapless", "attempts are numbered from 1", sql.ORDINALS_GAPLESS),
     Invariant("renewal_not_forgotten", "who renews has a next date", sql.RENEWAL_NOT_FORGOTTEN),
     Invariant("renewal_on_time", "what is due is invoiced within 1 h", sql.RENEWAL_ON_TIME),

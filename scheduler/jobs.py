@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
+import asyncpg
 import structlog
 from dramatiq.errors import DramatiqError
 from pika.exceptions import AMQPError
@@ -16,7 +17,13 @@ from worker.errors import ServerUnreachable
 from worker.settings import Settings
 from worker.store import control, pace
 
-_AWAY = (ServerUnreachable, LookupError, *db.TRANSIENT, DramatiqError, AMQPError)
+_AWAY = (
+    ServerUnreachable,
+    *db.TRANSIENT,
+    asyncpg.UndefinedTableError,
+    DramatiqError,
+    AMQPError,
+)
 """Postgres or RabbitMQ is away, or nobody has migrated the database yet."""
 
 log = structlog.get_logger()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import (
@@ -153,6 +154,12 @@ learner.progressed
 _PLATFORM_TYPES = frozenset(f"platform.{name}" for name in _PLATFORM_TYPE_NAMES.split())
 
 
+# Looking a child up by its labels costs more than counting with it; labels are few and known.
+_attempts = cache(PAYMENT_ATTEMPTS.labels)
+_in_flight = cache(GATEWAY_IN_FLIGHT.labels)
+_request_seconds = cache(GATEWAY_REQUEST_SECONDS.labels)
+
+
 def show_build() -> None:
     """Set `renewd_build_info`; call once per process."""
     try:
@@ -165,7 +172,7 @@ def show_build() -> None:
 def count_attempt(*, outcome: str, decline_class: str | None, ordinal: int) -> None:
     """Count an outcome that was committed; ordinals above nine share a label."""
     shown = str(ordinal) if ordinal <= ORDINALS_SHOWN else f"{ORDINALS_SHOWN + 1}+"
-    PAYMENT_ATTEMPTS.labels(outcome, decline_class or "", shown).inc()
+    _attempts(outcome, decline_class or "", shown).inc()
 
 
 def count_recovery(*, by: str, amount_minor: int, currency: str, seconds: float) -> None:
@@ -199,7 +206,7 @@ class GatewayRequest:
 def gateway_request(gateway: str) -> Iterator[GatewayRequest]:
     """Measure one request: in flight while inside, its time by outcome when it ends."""
     request = GatewayRequest()
-    in_flight = GATEWAY_IN_FLIGHT.labels(gateway)
+    in_flight = _in_flight(gateway)
     started = time.perf_counter()
     in_flight.inc()
     try:
@@ -207,7 +214,7 @@ def gateway_request(gateway: str) -> Iterator[GatewayRequest]:
     finally:
         in_flight.dec()
         seconds = time.perf_counter() - started
-        GATEWAY_REQUEST_SECONDS.labels(gateway, request.outcome).observe(seconds)
+        _request_seconds(gateway, request.outcome).observe(seconds)
 
 
 _shown: dict[Gauge, set[str]] = {}

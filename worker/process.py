@@ -38,7 +38,8 @@ def stop_on_signals() -> threading.Event:
     stopping = threading.Event()
 
     def stop(_number: int, _frame: FrameType | None) -> None:
-        stopping.set()
+        # Not here: the handler may have interrupted this very thread inside the event's own lock.
+        threading.Thread(target=stopping.set, daemon=True).start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)

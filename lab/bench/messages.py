@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pika
@@ -34,7 +34,7 @@ async def bench_intake(stage: Stage, people: int, say: Say) -> dict[str, object]
     say("taking them in")
     since = datetime.now(UTC)
     with processes.stopping({"platform": [processes.start("platform", stage.environment)]}):
-        seconds = await _until_counted(stage, bench.count_taken, since, len(bodies))
+        seconds = await _until_taken(stage, since, len(bodies))
     say("the bare loop")
     bare = await _bare_intake(stage, settings, bodies)
     return _figures("messages_per_second", len(bodies) / seconds, len(bodies) / bare, len(bodies))
@@ -50,9 +50,8 @@ async def bench_relay(stage: Stage, count: int, say: Say) -> dict[str, object]:
         for n in range(0, len(rows), BATCH):
             await outbox.append(conn, rows[n : n + BATCH])
     say("publishing them")
-    since = datetime.now(UTC)
     with processes.stopping({"platform": [processes.start("platform", stage.environment)]}):
-        seconds = await _until_counted(stage, bench.count_published, since, len(rows))
+        seconds = await _until_published(stage, len(rows))
     say("the bare loop")
     bare = await _bare_relay(settings, rows)
     return _figures("messages_per_second", len(rows) / seconds, len(rows) / bare, len(rows))
@@ -76,11 +75,8 @@ def _settings(stage: Stage) -> Settings:
     )
 
 
-Count = Callable[..., Awaitable[tuple[int, float]]]
-
-
-async def _until_counted(stage: Stage, count: Count, since: datetime, wanted: int) -> float:
-    """Wait until so many rows are done; returns the seconds from the first to the last of them.
+async def _until_taken(stage: Stage, since: datetime, wanted: int) -> float:
+    """Wait until so many are taken in; returns the seconds from the first to the last of them.
 
     Raises `TimeoutError` when nothing moves any more.
     """
@@ -88,12 +84,27 @@ async def _until_counted(stage: Stage, count: Count, since: datetime, wanted: in
     while done < wanted:
         await asyncio.sleep(0.5)
         async with stage.pool.acquire() as conn:
-            now_done, seconds = await count(conn, since)
+            now_done, seconds = await bench.count_taken(conn, since)
         if now_done > done:
             done, moved_at = now_done, time.monotonic()
         elif time.monotonic() - moved_at > STALLED_SECONDS:
             raise TimeoutError(f"{done} of {wanted} messages, and nothing for {STALLED_SECONDS} s")
     return seconds
+
+
+async def _until_published(stage: Stage, wanted: int) -> float:
+    """Wait until no row is pending; returns the seconds since the first of them was confirmed."""
+    started, left, moved_at = 0.0, wanted, time.monotonic()
+    while left:
+        await asyncio.sleep(0.02)
+        async with stage.pool.acquire() as conn:
+            now_left = await bench.count_unpublished(conn)
+        if now_left < left:
+            left, moved_at = now_left, time.monotonic()
+            started = started or moved_at
+        elif time.monotonic() - moved_at > STALLED_SECONDS:
+            raise TimeoutError(f"{left} messages left, and nothing for {STALLED_SECONDS} s")
+    return time.monotonic() - started
 
 
 def _publish(settings: Settings, exchange: str, bodies: Sequence[bytes]) -> None:

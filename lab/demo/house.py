@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from dramatiq.brokers.stub import StubBroker
@@ -67,7 +67,8 @@ class House:
         self,
         target: datetime,
         *,
-        coalesce: Any = None,
+        jump: bool = False,
+        coalesce: timedelta | None = None,
         on_step: OnStep | None = None,
         wake_at: WakeAt | None = None,
     ) -> int:
@@ -77,6 +78,7 @@ class House:
             target=target,
             gateways=self.context.gateways,
             pump=self.pump,
+            jump=jump,
             coalesce=coalesce,
             on_step=on_step,
             wake_at=wake_at,

@@ -22,7 +22,7 @@ from lab.population import load_shipped
 SOURCE = "demo-platform"
 JOINS_LATER_SHARE = 0.08
 JOINING_DAYS = 60
-"""Who was not there from the start joins in the first two months."""
+"""Who was not there from the start joins in the first two months, or in the first half of less."""
 
 LEAVES_A_YEAR = 0.10
 LEAVES_AT_ONCE_SHARE = 0.2
@@ -99,7 +99,8 @@ class Platform:
         joins_later = rng.random() < JOINS_LATER_SHARE
         joined_at = self._starts_at
         if joins_later:
-            joined_at += _at_daytime(rng, rng.randrange(JOINING_DAYS))
+            half = (self._ends_at - self._starts_at) // DAY // 2
+            joined_at += _at_daytime(rng, rng.randrange(min(JOINING_DAYS, half)))
         zone, locale = rng.choice(HOMES)
         customer_id, method_id = f"cus_{number:06}", f"pm_{number:06}"
         self._plan(

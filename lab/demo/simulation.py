@@ -8,8 +8,8 @@ from lab.demo.platform import Platform
 
 STARTS_AT = datetime(2026, 1, 1, tzinfo=UTC)
 
-COALESCE = timedelta(hours=8)
-"""Instants closer together are one step: three steps a day keep a year far under two minutes."""
+COALESCE = timedelta(hours=12)
+"""Instants closer together are one step: two steps a day keep a year far under two minutes."""
 
 Progress = Callable[[datetime], None]
 """Called with the virtual time after each step."""
@@ -41,7 +41,7 @@ async def simulate(
         progress(now)
 
     def wake_at() -> datetime | None:
-        """A customer who acts between two steps is heard at the next one, 8 h later at most."""
+        """A customer who acts between two steps is heard at the next one, 12 h later at most."""
         at = platform.next_at()
         return None if at is None else at + COALESCE
 

@@ -29,7 +29,7 @@ class Told:
             rows.sort(key=lambda row: row.position)
             messages += [json.loads(row.body) for row in rows]
             if rows:
-                await relay.mark_published(self._conn, [row.position for row in rows])
+                await relay.mark_published(self._conn, rows)
             full = len(rows) == BATCH
         for message in messages:
             self._note(message)

@@ -51,14 +51,10 @@ SELECT count(*), min(a.claimed_at), max(a.resolved_at),
   FROM attempt a WHERE a.claimed_at > $1
 """
 PAID = "SELECT count(*) FROM invoice WHERE status = 'paid' AND paid_at > $1"
-UNPUBLISHED = "SELECT count(*) FROM outbox_event WHERE published_at IS NULL"
+UNPUBLISHED = "SELECT count(*) FROM outbox_pending"
 TAKEN = """
 SELECT count(*), coalesce(extract(epoch FROM max(received_at) - min(received_at)), 0)::float8
   FROM inbox_event WHERE received_at > $1
-"""
-PUBLISHED = """
-SELECT count(*), coalesce(extract(epoch FROM max(published_at) - min(published_at)), 0)::float8
-  FROM outbox_event WHERE published_at > $1
 """
 WAL = "SELECT pg_current_wal_insert_lsn() - '0/0'::pg_lsn"
 MAKE_DUE = """
@@ -170,12 +166,5 @@ async def bare_finish(
 async def count_taken(conn: Connection, since: datetime) -> tuple[int, float]:
     """Platform messages taken in since then, and the seconds between the first and the last."""
     row = await conn.fetchrow(TAKEN, since)
-    assert row is not None, "an aggregate has one row"
-    return row[0], row[1]
-
-
-async def count_published(conn: Connection, since: datetime) -> tuple[int, float]:
-    """Messages out confirmed since then, and the seconds between the first and the last."""
-    row = await conn.fetchrow(PUBLISHED, since)
     assert row is not None, "an aggregate has one row"
     return row[0], row[1]

@@ -44,12 +44,10 @@ SELECT sweep, greatest(extract(epoch FROM $1::timestamptz - due_at), 0)::float8
 REJECTED = "SELECT state, count(*) FROM rejected_event WHERE state <> 'applied' GROUP BY state"
 SINGLE_FIGURES = """
 SELECT (SELECT count(*) FROM parked)
-       + (SELECT count(*) FROM attempt
-           WHERE state IN ('sent', 'unknown', 'pending', 'action_required')
-             AND needs_human IS NOT NULL),
+       + (SELECT count(*) FROM attempt WHERE needs_human IS NOT NULL),
        (SELECT count(*) FROM charging_pause),
        coalesce((SELECT extract(epoch FROM clock_timestamp() - min(created_at))::float8
-                   FROM outbox_event WHERE published_at IS NULL), 0)
+                   FROM outbox_pending JOIN outbox_event USING (slot, position)), 0)
 """
 
 

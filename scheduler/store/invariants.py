@@ -67,6 +67,16 @@ SELECT a.invoice_id || ':' || a.ordinal, $1::timestamptz FROM attempt a
  WHERE a.idempotency_key <> 'b1:' || (SELECT installation_id FROM control) || ':'
        || encode(sha256(convert_to(a.invoice_id || ':' || a.ordinal, 'UTF8')), 'hex')
 """
+ROWS_HAVE_PARENTS = """
+SELECT i.invoice_id::text, $1::timestamptz
+  FROM invoice i LEFT JOIN subscription s USING (subscription_id) WHERE s.subscription_id IS NULL
+UNION ALL
+SELECT l.invoice_id::text, $1
+  FROM invoice_line l LEFT JOIN invoice i USING (invoice_id) WHERE i.invoice_id IS NULL
+UNION ALL
+SELECT a.invoice_id || ':' || a.ordinal, $1
+  FROM attempt a LEFT JOIN invoice i USING (invoice_id) WHERE i.invoice_id IS NULL
+"""
 ORDINALS_GAPLESS = """
 SELECT invoice_id::text, $1::timestamptz FROM attempt
  GROUP BY invoice_id HAVING max(ordinal) <> count(*)
@@ -160,8 +170,8 @@ SELECT coalesce(r.subject, t.subject), $1::timestamptz
  WHERE r.subject IS NULL OR t.times > 1 OR (r.has_to_be_told AND t.times IS NULL)
 """
 OUTBOX_FLOWS = """
-SELECT position::text, created_at FROM outbox_event
- WHERE published_at IS NULL AND created_at < clock_timestamp() - interval '5 minutes'
+SELECT position::text, created_at FROM outbox_pending JOIN outbox_event USING (slot, position)
+ WHERE created_at < clock_timestamp() - interval '5 minutes'
    AND $1::timestamptz IS NOT NULL
 """
 TRANSITIONS_CHAIN = """

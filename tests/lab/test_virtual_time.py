@@ -14,7 +14,7 @@ from lab.virtual_time import advance_clock, parse_span, require_sandboxes
 from scheduler.store import due
 from scheduler.store.due import OpenWork
 from tests import platform_events as events
-from worker import db
+from worker import db, embedded
 from worker.db import Connection
 from worker.errors import RenewdError, SettingsError, UsageError
 from worker.settings import isolated_settings
@@ -30,14 +30,12 @@ SELECT 'attempt', invoice_id || ':' || ordinal, subscription_id, 'a bug', claime
 
 
 @pytest.fixture
-async def house(database_url: str) -> AsyncIterator[House]:
+async def house(database_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
     """A renewd in one process whose clock stands at `NOW`, and a school with one plan."""
+    monkeypatch.setattr(embedded, "POLL_MS", 50)  # its threads end sooner
     async with open_house(database_url, seed=1) as opened:
         await opened.set_clock(NOW)
-        await opened.deliver(
-            [events.seller(), events.plan(reminders=[{"days_before": 3}]), events.customer()],
-            now=NOW,
-        )
+        await opened.deliver([events.seller(), events.plan(), events.customer()], now=NOW)
         yield opened
 
 
@@ -97,7 +95,14 @@ async def test_a_decline_lives_through_its_ladder(house: House) -> None:
 
 async def test_reminders_leave_at_their_instant(house: House) -> None:
     """A reminder is sent three days before its renewal, not when somebody happens to look."""
-    await subscribe(house, tok_ok=NOW + 10 * DAY)
+    await house.deliver(
+        [
+            events.plan("plan_2", reminders=[{"days_before": 3}]),
+            events.method(),
+            events.created(plan_id="plan_2", paid_through=f"{NOW + 10 * DAY:%FT%TZ}"),
+        ],
+        now=NOW,
+    )
     steps = await steps_of(house, NOW + 8 * DAY)
     assert steps == [NOW + 7 * DAY, NOW + 8 * DAY]
     sent = await house.conn.fetchval("SELECT settled_at FROM notice WHERE state = 'sent'")

@@ -97,6 +97,20 @@ statement("request_unchanged", "UPDATE attempt SET request = request || ' ' WHER
 statement("key_derived", "UPDATE attempt SET idempotency_key = 'k' WHERE subscription_id = 'lost'")
 
 
+statement("rows_have_parents", "DELETE FROM subscription WHERE subscription_id = 'lost'")
+statement("rows_have_parents", "DELETE FROM invoice WHERE subscription_id = 'lost'")
+statement(
+    "rows_have_parents",
+    "INSERT INTO invoice_line VALUES (gen_random_uuid(), 0, 'One month', 1, 4900, 4900)",
+)
+
+
+@breaks("rows_have_parents")
+async def _(world: Healthy) -> None:
+    orphan = "INSERT INTO invoice_line VALUES (gen_random_uuid(), 0, 'Whose?', 1, 0, 0)"
+    await world.run(orphan)
+
+
 @breaks("ordinals_gapless")
 async def _(world: Healthy) -> None:
     key = "SELECT idempotency_key FROM attempt WHERE subscription_id = 'recovered' AND ordinal = 1"

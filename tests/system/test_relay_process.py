@@ -39,8 +39,8 @@ RUN = (
     "raise SystemExit(run_platform(load_settings(env_file=None)))"
 )
 SUBSCRIPTIONS = [f"sub_{n}" for n in range(40)]
-PUBLISHED = "SELECT count(*) FROM outbox_event WHERE published_at IS NOT NULL"
-UNPUBLISHED = "SELECT count(*) FROM outbox_event WHERE published_at IS NULL"
+PUBLISHED = "SELECT (SELECT count(*) FROM outbox_event) - (SELECT count(*) FROM outbox_pending)"
+UNPUBLISHED = "SELECT count(*) FROM outbox_pending"
 SEQUENCES = "SELECT subscription_id, sequence FROM subscription"
 IDLE_SECONDS = 5
 

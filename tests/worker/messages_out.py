@@ -15,7 +15,7 @@ from worker.store import outbox
 
 SUBSCRIPTIONS = [f"sub_{n}" for n in range(12)]
 EACH = 30
-UNPUBLISHED = "SELECT count(*) FROM outbox_event WHERE published_at IS NULL"
+UNPUBLISHED = "SELECT count(*) FROM outbox_pending"
 
 
 @asynccontextmanager

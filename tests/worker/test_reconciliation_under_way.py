@@ -7,6 +7,7 @@ import pytest
 
 from lab.sandbox import Fault, RunningSandbox, SandboxConfig, serve
 from tests.world import API_KEY, START, World
+from worker import reconciliation
 from worker.db import Pool
 
 
@@ -211,8 +212,6 @@ async def test_a_refused_key_of_ours_freezes_and_starts_no_dunning(
 
 async def test_a_frozen_attempt_is_left_alone_whatever_rings(world: World) -> None:
     """A doorbell from before the freeze sends nothing; a release does."""
-    from worker import reconciliation
-
     sub = await world.subscribe()
     world.break_gateway(Fault.SILENCE)
     await world.renew(sub)

@@ -209,11 +209,11 @@ async def test_a_crash_between_confirm_and_mark(
     mark_published = store.mark_published
 
     async def crash_at_first(
-        conn: "asyncpg.Connection[asyncpg.Record]", positions: list[int]
+        conn: "asyncpg.Connection[asyncpg.Record]", rows: list[store.Unpublished]
     ) -> None:
         if next(crashes, None) is not None:
             raise ConnectionResetError
-        await mark_published(conn, positions)
+        await mark_published(conn, rows)
 
     monkeypatch.setattr(store, "mark_published", crash_at_first)
     monkeypatch.setattr(relay, "BACKOFF_SECONDS", (0.05,))

@@ -200,7 +200,7 @@ class _Session:
     async def _deliver(self, rows: Sequence[Unpublished]) -> None:
         refused = await self._publish(rows)
         confirmed = [
-            row.position
+            row
             for row in rows
             if row.subject not in refused or row.position < refused[row.subject].position
         ]

@@ -7,11 +7,15 @@ from worker.db import Connection
 
 GIVE_BACK_SUBSCRIPTIONS = """
 UPDATE subscription SET claimed_until = NULL
- WHERE subscription_id = ANY($1::text[])
+ WHERE subscription_id IN (
+    SELECT subscription_id FROM subscription WHERE subscription_id = ANY($1::text[])
+       FOR UPDATE SKIP LOCKED)
 """
+# Who holds a row's lock gives its claim back himself; waiting for him out of order is a deadlock.
 GIVE_BACK_INVOICES = """
 UPDATE invoice SET claimed_until = NULL
- WHERE invoice_id = ANY($1::uuid[])
+ WHERE invoice_id IN (
+    SELECT invoice_id FROM invoice WHERE invoice_id = ANY($1::uuid[]) FOR UPDATE SKIP LOCKED)
 """
 PARK_RENEWAL = """
 WITH found AS (

@@ -18,8 +18,12 @@ UPDATE subscription s SET sequence = s.sequence + t.n
 RETURNING s.subscription_id, s.sequence
 """
 INSERT = """
-INSERT INTO outbox_event (slot, subscription_id, sequence, type, body)
-SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::text[], $5::text[])
+WITH written AS (
+    INSERT INTO outbox_event (slot, subscription_id, sequence, type, body)
+    SELECT * FROM unnest($1::smallint[], $2::text[], $3::bigint[], $4::text[], $5::text[])
+    RETURNING slot, position
+)
+INSERT INTO outbox_pending (slot, position) SELECT slot, position FROM written
 """
 
 

@@ -36,9 +36,13 @@ UPDATE subscription s SET payment_method_id = t.payment_method_id, gateway = t.g
  WHERE s.subscription_id = t.subscription_id
 """
 RESEND = """
-INSERT INTO outbox_event (slot, type, body)
-SELECT slot, type, body FROM outbox_event
- WHERE subscription_id = $1 AND sequence >= $2 ORDER BY sequence
+WITH again AS (
+    INSERT INTO outbox_event (slot, type, body)
+    SELECT slot, type, body FROM outbox_event
+     WHERE subscription_id = $1 AND sequence >= $2 ORDER BY sequence
+    RETURNING slot, position
+)
+INSERT INTO outbox_pending (slot, position) SELECT slot, position FROM again
 """
 
 

@@ -25,8 +25,10 @@ SELECT at, machine, subject, from_state, to_state, reason, actor
   FROM transition WHERE subscription_id = $1 ORDER BY position
 """
 READ_MESSAGES = """
-SELECT sequence, type, body, published_at FROM outbox_event
- WHERE subscription_id = $1 ORDER BY sequence
+SELECT sequence, type, body,
+       NOT EXISTS (SELECT FROM outbox_pending p WHERE (p.slot, p.position) = (o.slot, o.position))
+           AS is_published
+  FROM outbox_event o WHERE subscription_id = $1 ORDER BY sequence
 """
 READ_NOTICES = """
 SELECT kind, target_date, send_at, state, reason, created_at, settled_at
@@ -98,12 +100,12 @@ class Transition(NamedTuple):
 
 
 class SentMessage(NamedTuple):
-    """What the platform was told; `body` is the whole envelope, `published_at` machine time."""
+    """What the platform was told; `body` is the whole envelope, `is_published`: the broker has it."""
 
     sequence: int
     type: str
     body: str
-    published_at: datetime | None
+    is_published: bool
 
 
 class NoticeRow(NamedTuple):
