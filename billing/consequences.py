@@ -52,7 +52,9 @@ def pay(case: Case, reason: str) -> None:
     first = subscription.status is SubscriptionStatus.PENDING
     subscription.access_ends_at = None
     case.move_subscription(SubscriptionStatus.ACTIVE, reason)
-    subscription.next_renewal_at = next_renewal(subscription)
+    # Nobody has held it: the date that opening the invoice wrote down still stands.
+    if subscription.next_renewal_at is None:
+        subscription.next_renewal_at = next_renewal(subscription)
     if invoice.first_declined_at is not None and not first:
         recovered_by = invoice.recovered_by or "retry"
         tries = len(case.history) + 1

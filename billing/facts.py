@@ -168,7 +168,9 @@ class Attempt:
 class Case:
     """One subscription with the invoice and attempt at hand, and what follows from a rule.
 
-    `wait_seconds` is machine time until anybody may touch an unsettled attempt again.
+    `wait_seconds` is machine time until anybody may touch an unsettled attempt again. `is_plain`: a
+    first attempt of an active subscription that was paid, nothing else; so are nearly all, and
+    they are written with fewer columns.
     """
 
     subscription: Subscription
@@ -183,6 +185,7 @@ class Case:
     drop_notices: str | None = None
     hard_decline_code: str | None = None
     wait_seconds: int = 0
+    is_plain: bool = False
 
     @property
     def invoice(self) -> Invoice:

@@ -72,7 +72,22 @@ def open_invoice(subscription: Subscription, *, now: datetime) -> Opened:
 
     Raises `PricingError` for an amount that must not be charged (rule 20); nothing is changed then.
     """
+    billed, skipped = _due(subscription, now)
+    lines, tax_minor = _price(subscription, billed)
+    amount_minor = sum(line.amount_minor for line in lines)
+    check_amount(amount_minor, ceiling_minor=subscription.ceiling_minor)
+    subscription.next_period = billed.index + 1
+    subscription.next_renewal_at = billed.end_at
+    invoice = _invoice(subscription, billed, amount_minor, tax_minor, now)
+    return Opened(Case(subscription, invoice, None, now), lines, skipped)
+
+
+def _due(subscription: Subscription, now: datetime) -> tuple[Period, list[Period]]:
+    """The period to bill, and those passed over to reach it: none unless a whole one was missed."""
     anchor, interval = subscription.anchor, subscription.interval
+    following = period(anchor, interval, subscription.next_period)
+    if following.end_at > now:
+        return following, []
     due = due_periods(
         anchor,
         interval,
@@ -80,15 +95,8 @@ def open_invoice(subscription: Subscription, *, now: datetime) -> Opened:
         now=now,
         catch_up=subscription.catch_up_periods,
     )
-    billed = period(anchor, interval, due.first)
-    lines, tax_minor = _price(subscription, billed)
-    amount_minor = sum(line.amount_minor for line in lines)
-    check_amount(amount_minor, ceiling_minor=subscription.ceiling_minor)
-    subscription.next_period = due.first + 1
-    subscription.next_renewal_at = billed.end_at
-    invoice = _invoice(subscription, billed, amount_minor, tax_minor, now)
     skipped = [period(anchor, interval, n) for n in due.skipped]
-    return Opened(Case(subscription, invoice, None, now), lines, skipped)
+    return period(anchor, interval, due.first), skipped
 
 
 def fail_without_method(case: Case) -> None:

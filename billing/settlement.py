@@ -11,7 +11,7 @@ from typing import assert_never
 from billing import consequences
 from billing.dunning_terms import AttemptSource
 from billing.facts import Attempt, Case
-from billing.lifecycle import ENDED_SUBSCRIPTIONS, AttemptState, InvoiceStatus
+from billing.lifecycle import ENDED_SUBSCRIPTIONS, AttemptState, InvoiceStatus, SubscriptionStatus
 from billing.messages import MessageType
 from billing.outcomes import (
     Absent,
@@ -124,12 +124,28 @@ def _approved(case: Case, attempt: Attempt, outcome: Approved) -> None:
         attempt.needs_human = "money after the end: refund proposed"
     elif attempt.state is AttemptState.VOID:
         attempt.needs_human = "money on a void attempt: the gateway broke the bounds it declared"
+    case.is_plain = _is_plain(case, attempt)
     case.move_attempt(attempt, AttemptState.SUCCEEDED, "approved")
     if invoice.first_declined_at is not None:
         asked = attempt.source in (AttemptSource.NEW_CARD, AttemptSource.MANUAL)
         by = attempt.source if asked else "retry"
         invoice.recovered_by = "reconciliation" if case.by_reconciler else by
     consequences.pay(case, "approved")
+
+
+def _is_plain(case: Case, attempt: Attempt) -> bool:
+    """Whether being paid changes nothing here but what `settle_plain` writes."""
+    invoice, subscription = case.invoice, case.subscription
+    return (
+        attempt.state is AttemptState.SENT
+        and attempt.checks == 0
+        and invoice.status is InvoiceStatus.OPEN
+        and invoice.first_declined_at is None
+        and subscription.status is SubscriptionStatus.ACTIVE
+        and subscription.access_ends_at is None
+        and subscription.next_renewal_at is not None
+        and subscription.current_period_end == invoice.period_start
+    )
 
 
 def _wrong_amount(case: Case, attempt: Attempt, outcome: Approved) -> None:

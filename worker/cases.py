@@ -1,12 +1,13 @@
 """Writing what rules changed: every row, move, message and notice of a batch, in one transaction."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
 from billing.facts import Case
 from billing.messages import OutboxRow, numbered
 from worker.db import Connection
-from worker.store import changes, notices, outbox, transitions
+from worker.store import changes, notices, outbox, plain, transitions
 
 
 async def save(conn: Connection, cases: Sequence[Case], *, actor: str, now: datetime) -> None:
@@ -17,6 +18,43 @@ async def save(conn: Connection, cases: Sequence[Case], *, actor: str, now: date
     if not cases:
         return
     messages = _number(cases, now)
+    plain_cases, cases = _part(cases)
+    await _save_plain(conn, plain_cases, actor=actor, now=now)
+    if cases:
+        await _save_wide(conn, cases, actor=actor, now=now)
+    await outbox.append(conn, messages)
+    await _save_rare(conn, [*plain_cases, *cases], now)
+
+
+def _part(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    """Plain payments and the rest; a subscription with several cases here is not plain."""
+    times = Counter(case.subscription.subscription_id for case in cases)
+    plain_cases: list[Case] = []
+    rest: list[Case] = []
+    for case in cases:
+        alone = times[case.subscription.subscription_id] == 1
+        (plain_cases if case.is_plain and alone else rest).append(case)
+    return plain_cases, rest
+
+
+async def _save_plain(
+    conn: Connection, cases: Sequence[Case], *, actor: str, now: datetime
+) -> None:
+    rows = [
+        (
+            case.subscription.subscription_id,
+            case.attempt.invoice_id,
+            case.attempt.ordinal,
+            case.attempt.gateway_ref or "",
+            case.subscription.sequence,
+        )
+        for case in cases
+        if case.attempt is not None
+    ]
+    await plain.settle_plain(conn, rows, actor=actor, now=now)
+
+
+async def _save_wide(conn: Connection, cases: Sequence[Case], *, actor: str, now: datetime) -> None:
     subscriptions = {case.subscription.subscription_id: case.subscription for case in cases}
     invoices = {case.bill.invoice_id: case.bill for case in cases if case.bill is not None}
     await changes.write_subscriptions(conn, list(subscriptions.values()))
@@ -25,8 +63,6 @@ async def save(conn: Connection, cases: Sequence[Case], *, actor: str, now: date
         conn, [(case.attempt, case.wait_seconds) for case in cases if case.attempt is not None]
     )
     await transitions.record(conn, [m for case in cases for m in case.moves], actor=actor, now=now)
-    await outbox.append(conn, messages)
-    await _save_rare(conn, cases, now)
 
 
 async def _save_rare(conn: Connection, cases: Sequence[Case], now: datetime) -> None:

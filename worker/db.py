@@ -177,8 +177,19 @@ def _session(application_name: str, statement_seconds: int) -> dict[str, str]:
 async def _teach_json(connection: "asyncpg.Connection[Any]") -> None:
     for kind in ("json", "jsonb"):
         await connection.set_type_codec(
-            kind, schema="pg_catalog", encoder=_encode_json, decoder=json.loads
+            kind, schema="pg_catalog", encoder=_encode_json, decoder=_decode_json
         )
+
+
+def _decode_json(text: str) -> object:
+    # Most documents are empty, and a plan's are read with each of its subscriptions.
+    match text:
+        case "{}":
+            return {}
+        case "[]":
+            return []
+        case _:
+            return json.loads(text)
 
 
 def _encode_json(document: object) -> str:

@@ -11,7 +11,7 @@ from worker import cases, charges, metrics
 from worker.charges import Charge, Draft, Flow
 from worker.context import WorkerContext
 from worker.db import Connection
-from worker.store import changes, claims, control, facts
+from worker.store import changes, claims, control, facts, plain
 from worker.store.control import Control
 
 SKIP_REASON = "missed, and older than catch_up_periods"
@@ -59,7 +59,7 @@ async def _begin(
         else:
             opened.append(renewal.open_invoice(subscription, now=state.now))
     drafts, at_once = await _insert(conn, opened, state)
-    await changes.write_subscriptions(conn, [draft.subscription for draft in drafts] + held)
+    await plain.move_on(conn, [draft.subscription for draft in drafts] + held)
     await cases.save(conn, at_once + ended, actor="renew", now=state.now)
     return await charges.insert(
         conn,

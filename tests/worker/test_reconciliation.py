@@ -215,6 +215,22 @@ async def test_a_lagging_look_up_after_a_stored_error_is_waited_for(world: World
     await paid_once(world, sub)
 
 
+async def test_an_answer_to_an_earlier_send_says_nothing_of_the_last_one(world: World) -> None:
+    """A 500 that was not stored, then a resend that got lost: the resend may still arrive."""
+    sub = await world.subscribe()
+    world.break_gateway(Fault.ERROR_500, stores_5xx=False)
+    await world.renew(sub)
+    assert (await world.row("attempt"))["answered"]
+    world.break_gateway(Fault.LATE_SILENCE, late_minutes=45)
+    await world.set_now(START + timedelta(minutes=1))
+    await world.reconcile()
+    await world.pause()
+    await world.reconcile()
+    assert (await world.row("attempt"))["check_due_at"] == START + timedelta(minutes=91)
+    await world.walk()
+    await paid_once(world, sub)
+
+
 async def test_a_request_in_flight_is_not_judged(world: World) -> None:
     """409 for a key in use says nothing; the answer comes under the same key later."""
     sub = await world.subscribe()
