@@ -1,6 +1,5 @@
 """Writing what rules changed: every row, move, message and notice of a batch, in one transaction."""
 
-from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -18,40 +17,35 @@ async def save(conn: Connection, cases: Sequence[Case], *, actor: str, now: date
     if not cases:
         return
     messages = _number(cases, now)
-    plain_cases, cases = _part(cases)
-    await _save_plain(conn, plain_cases, actor=actor, now=now)
-    if cases:
-        await _save_wide(conn, cases, actor=actor, now=now)
+    await _save_wide(conn, cases, actor=actor, now=now)
     await outbox.append(conn, messages)
-    await _save_rare(conn, [*plain_cases, *cases], now)
+    await _save_rare(conn, cases, now)
 
 
-def _part(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
-    """Plain payments and the rest; a subscription with several cases here is not plain."""
-    times = Counter(case.subscription.subscription_id for case in cases)
-    plain_cases: list[Case] = []
-    rest: list[Case] = []
-    for case in cases:
-        alone = times[case.subscription.subscription_id] == 1
-        (plain_cases if case.is_plain and alone else rest).append(case)
-    return plain_cases, rest
+async def save_plain(conn: Connection, cases: Sequence[Case], *, actor: str, now: datetime) -> bool:
+    """Write plain payments (`Case.is_plain`) whose rows were not read; the caller holds the locks.
 
-
-async def _save_plain(
-    conn: Connection, cases: Sequence[Case], *, actor: str, now: datetime
-) -> None:
+    Returns False if a row is not what it was: then the caller must roll back.
+    """
+    before = [case.subscription.sequence for case in cases]
+    messages = _number(cases, now)
     rows = [
         (
             case.subscription.subscription_id,
             case.attempt.invoice_id,
             case.attempt.ordinal,
             case.attempt.gateway_ref or "",
+            sequence,
             case.subscription.sequence,
         )
-        for case in cases
+        for case, sequence in zip(cases, before, strict=True)
         if case.attempt is not None
     ]
-    await plain.settle_plain(conn, rows, actor=actor, now=now)
+    if not await plain.settle_plain(conn, rows, actor=actor, now=now):
+        return False
+    await outbox.append(conn, messages)
+    await _save_rare(conn, cases, now)
+    return True
 
 
 async def _save_wide(conn: Connection, cases: Sequence[Case], *, actor: str, now: datetime) -> None:

@@ -21,21 +21,22 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from hashlib import sha256
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_random
 
+from billing.dunning_terms import AttemptSource
 from billing.facts import Invoice, Subscription
 from billing.keys import idempotency_key
-from billing.outcomes import ChargeOutcome, NotSent, Outcome, Unknown
-from worker import limits, metrics, settling
+from worker import limits, memory, metrics, sending, settling
 from worker.clock import machine_now
 from worker.context import WorkerContext
 from worker.db import TRANSIENT, Connection, is_data_error, is_transient
 from worker.gateways import ChargeRequest, Gateway
+from worker.memory import Memory
 from worker.settings import Settings
 from worker.store import changes, facts, pace
 from worker.store.changes import NewAttempt
@@ -79,6 +80,7 @@ class Charge:
     request: bytes
     send_at: float
     deadline: float
+    memory: Memory | None
 
 
 Begin: TypeAlias = Callable[[Connection, Sequence[str], UUID], Awaitable[list[Charge]]]
@@ -155,9 +157,17 @@ async def insert(
             row.request,
             send_at=begins_at + n / per_second,
             deadline=deadline,
+            memory=_memory(draft, row, control.now),
         )
-        for n, row in enumerate(rows)
+        for n, (draft, row) in enumerate(zip(drafts, rows, strict=True))
     ]
+
+
+def _memory(draft: Draft, row: NewAttempt, now: datetime) -> Memory | None:
+    """Only a first attempt is so simple that it can be settled without reading it again."""
+    if draft.source is not AttemptSource.RENEWAL or draft.ordinal > 1:
+        return None
+    return memory.remember(draft.subscription, draft.invoice, row, now=now)
 
 
 async def reserve_pace(conn: Connection, gateway: str, *, charges: int, per_second: int) -> float:
@@ -249,50 +259,15 @@ async def _send(gateway: Gateway, charge: Charge) -> settling.Told:
     if delay > PACE_GRAIN_SECONDS:
         await asyncio.sleep(delay)
     with metrics.gateway_request(gateway.name) as observed:
-        outcome = await send_once_or_twice(
+        outcome = await sending.send_once_or_twice(
             gateway, request=charge.request, key=charge.key, deadline=charge.deadline
         )
         observed.outcome = type(outcome).__name__.lower()
-    return settling.Told(charge.invoice_id, charge.ordinal, charge.subscription_id, outcome)
-
-
-async def send_once_or_twice(
-    gateway: Gateway, *, request: bytes, key: str, deadline: float
-) -> ChargeOutcome:
-    """Step 3: no byte after `deadline` (monotonic); a network error is repaired once, same key.
-
-    The row of this key was committed before; returns an outcome for whatever happens.
-    """
-
-    async def one_try() -> ChargeOutcome:
-        if machine_now() >= deadline - limits.TRY_SECONDS:
-            return NotSent("the send window is over")
-        return await gateway.charge(request=request, key=key)
-
-    first = await one_try()
-    if not _is_repairable(first):
-        return first
-    known = [first]
-
-    async def known_or_again() -> ChargeOutcome:
-        return known.pop() if known else await one_try()
-
-    retrying = AsyncRetrying(
-        stop=stop_after_attempt(limits.NETWORK_TRIES),
-        wait=wait_random(0.05, 0.3),
-        retry=retry_if_result(_is_repairable),
-        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+    return settling.Told(
+        gateway.name,
+        charge.invoice_id,
+        charge.ordinal,
+        charge.subscription_id,
+        outcome,
+        charge.memory,
     )
-    last: ChargeOutcome = await retrying(known_or_again)
-    # What the first try may have done is not undone by a second one that never left.
-    return first if isinstance(last, NotSent) else last
-
-
-def _is_repairable(outcome: Outcome) -> bool:
-    match outcome:
-        case NotSent():
-            return True
-        case Unknown(answered=answered, retry_after_seconds=after):
-            return not answered and after is None
-        case _:
-            return False

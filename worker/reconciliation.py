@@ -15,7 +15,7 @@ import structlog
 
 from billing.facts import Attempt, Invoice, Subscription
 from billing.lifecycle import UNSETTLED_ATTEMPTS
-from billing.outcomes import ChargeOutcome, LookupOutcome, NotFound
+from billing.outcomes import ChargeOutcome, LookupOutcome, NotFound, Outcome
 from billing.unsettled import (
     Bounds,
     EndAtGateway,
@@ -26,7 +26,7 @@ from billing.unsettled import (
     needs_person,
     next_step,
 )
-from worker import charges, limits, settling
+from worker import charges, limits, sending, settling
 from worker.clock import machine_now
 from worker.context import WorkerContext
 from worker.db import Connection, with_retries
@@ -154,15 +154,15 @@ async def _take(gateway: Gateway, look: Look, *, send_at: float, deadline: float
     outcome = await _ask(gateway, look, deadline)
     if isinstance(outcome, NotFound):
         judged = judge_absence(attempt, bounds=_bounds(gateway), now=look.at)
-        return Told(attempt.invoice_id, attempt.ordinal, attempt.subscription_id, judged)
-    return Told(attempt.invoice_id, attempt.ordinal, attempt.subscription_id, outcome)
+        return _told(attempt, judged)
+    return _told(attempt, outcome)
 
 
 async def _ask(gateway: Gateway, look: Look, deadline: float) -> ChargeOutcome | LookupOutcome:
     attempt = look.attempt
     match look.step:
         case Resend():
-            return await charges.send_once_or_twice(
+            return await sending.send_once_or_twice(
                 gateway,
                 request=attempt.request,
                 key=attempt.idempotency_key,
@@ -188,3 +188,9 @@ def _bounds(gateway: Gateway) -> Bounds:
 def _key(id_: str) -> tuple[UUID, int]:
     invoice_id, _, ordinal = id_.partition(":")
     return UUID(invoice_id), int(ordinal)
+
+
+def _told(attempt: Attempt, outcome: Outcome) -> Told:
+    return Told(
+        attempt.gateway, attempt.invoice_id, attempt.ordinal, attempt.subscription_id, outcome
+    )

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
 from uuid import UUID
 
@@ -10,10 +11,11 @@ import structlog
 from billing import settlement
 from billing.facts import Attempt, Case
 from billing.outcomes import Absent, Approved, Canceled, Declined, Outcome, Unknown
-from worker import cases, metrics
+from worker import cases, memory, metrics
 from worker.clock import machine_now
 from worker.context import WorkerContext
 from worker.db import Connection, is_data_error, with_retries
+from worker.memory import Memory, StaleMemoryError
 from worker.store import claims, control, facts, pace
 
 log = structlog.get_logger()
@@ -22,10 +24,12 @@ log = structlog.get_logger()
 class Told(NamedTuple):
     """What was learned about one attempt."""
 
+    gateway: str
     invoice_id: UUID
     ordinal: int
     subscription_id: str
     outcome: Outcome
+    memory: Memory | None = None
 
 
 Call: TypeAlias = "asyncio.Task[Told]"
@@ -105,9 +109,16 @@ async def settle_group(
     if not group:
         return
 
+    remembered = list(group)
+
     async def transaction() -> list[Case]:
-        async with context.pool.acquire() as conn, conn.transaction():
-            return await _settle(conn, group, by_reconciler=by_reconciler)
+        # Memory is used once, whatever comes of it: the rules change what they are given.
+        nonlocal remembered
+        tried, remembered = remembered, _without_memory(group)
+        try:
+            return await _commit(context, tried, by_reconciler=by_reconciler)
+        except StaleMemoryError:
+            return await _commit(context, remembered, by_reconciler=by_reconciler)
 
     try:
         settled = await with_retries(transaction, what="settle", within_seconds=within_seconds)
@@ -120,17 +131,47 @@ async def settle_group(
         half = len(group) // 2
         for part in (group[:half], group[half:]):
             await settle_group(
-                context, part, within_seconds=within_seconds, by_reconciler=by_reconciler
+                context,
+                _without_memory(part),
+                within_seconds=within_seconds,
+                by_reconciler=by_reconciler,
             )
         return
     for case in settled:
         _count(case)
-    await _rest_if_asked(context, group, settled)
+    await _rest_if_asked(context, group)
 
 
-async def _settle(conn: Connection, group: Sequence[Told], *, by_reconciler: bool) -> list[Case]:
-    subscriptions = await facts.lock_subscriptions(conn, [told.subscription_id for told in group])
-    now = await control.read_now(conn)
+def _without_memory(group: Sequence[Told]) -> list[Told]:
+    return [told._replace(memory=None) for told in group]
+
+
+async def _commit(
+    context: WorkerContext, group: Sequence[Told], *, by_reconciler: bool
+) -> list[Case]:
+    async with context.pool.acquire() as conn, conn.transaction():
+        await facts.lock(conn, sorted({told.subscription_id for told in group}))
+        now = await control.read_now(conn)
+        paid = [
+            (told.memory, told.outcome)
+            for told in group
+            if told.memory is not None and isinstance(told.outcome, Approved)
+        ]
+        others = [
+            told for told in group if told.memory is None or not isinstance(told.outcome, Approved)
+        ]
+        settled = await memory.settle(conn, paid, now=now)
+        return settled + await _settle(conn, others, now, by_reconciler=by_reconciler)
+
+
+async def _settle(
+    conn: Connection, group: Sequence[Told], now: datetime, *, by_reconciler: bool
+) -> list[Case]:
+    """Settle outcomes whose subscriptions are locked, on what the database says of them."""
+    if not group:
+        return []
+    ids = list({told.subscription_id for told in group})
+    subscriptions = await facts.read_subscriptions(conn, ids)
     invoices = await facts.read_invoices(conn, {told.invoice_id for told in group})
     attempts = await facts.read_attempts(conn, {(told.invoice_id, told.ordinal) for told in group})
     # Only what may start or end a dunning needs to know what came before.
@@ -167,17 +208,13 @@ async def _keep_raw(context: WorkerContext, told: Told, error: Exception) -> Non
     metrics.PARKED.labels("attempt").inc()
 
 
-async def _rest_if_asked(
-    context: WorkerContext, group: Sequence[Told], settled: Sequence[Case]
-) -> None:
+async def _rest_if_asked(context: WorkerContext, group: Sequence[Told]) -> None:
     """A gateway that said 429 is left alone as long as it asked: nothing of it is claimed."""
     asked: dict[str, int] = {}
-    for told, case in zip(group, settled, strict=True):
+    for told in group:
         outcome = told.outcome
         if isinstance(outcome, Unknown) and outcome.retry_after_seconds is not None:
-            assert case.attempt is not None
-            gateway = case.attempt.gateway
-            asked[gateway] = max(asked.get(gateway, 0), outcome.retry_after_seconds)
+            asked[told.gateway] = max(asked.get(told.gateway, 0), outcome.retry_after_seconds)
     for gateway, seconds in asked.items():
         async with context.pool.acquire() as conn:
             await pace.rest(conn, gateway, seconds=seconds)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from billing.outcomes import Approved, ChargeOutcome, NotSent, Unknown
-from worker import charges
+from worker import sending
 from worker.clock import machine_now
 
 
@@ -46,7 +46,7 @@ async def test_one_try_or_two(
 ) -> None:
     """At most two tries under one key, and no outcome is made better than it is."""
     gateway: Any = Answers(*answers)
-    outcome = await charges.send_once_or_twice(
+    outcome = await sending.send_once_or_twice(
         gateway, request=b"{}", key="k", deadline=machine_now() + 20
     )
     assert outcome == expected
@@ -56,7 +56,7 @@ async def test_one_try_or_two(
 async def test_nothing_leaves_near_the_end_of_the_send_window() -> None:
     """A process that was frozen after its commit finds its deadline over, and leaves it unsent."""
     gateway: Any = Answers(YES)
-    outcome = await charges.send_once_or_twice(
+    outcome = await sending.send_once_or_twice(
         gateway, request=b"{}", key="k", deadline=machine_now() + 8
     )
     assert outcome == NotSent("the send window is over")

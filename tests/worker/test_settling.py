@@ -25,7 +25,7 @@ YES = Approved("ch_late", 4900, "USD")
 async def settle(world: World, outcome: Outcome, *, ordinal: int = 1) -> None:
     """A gateway's word on an attempt of the only invoice."""
     invoice = await world.row("invoice")
-    told = Told(invoice["invoice_id"], ordinal, invoice["subscription_id"], outcome)
+    told = Told("sandbox", invoice["invoice_id"], ordinal, invoice["subscription_id"], outcome)
     await settling.settle_group(world.context, [told], within_seconds=5)
 
 
@@ -104,7 +104,7 @@ async def test_outcomes_after_the_deadline_are_left_to_reconciliation(world: Wor
         if wait is not None:
             await wait.wait()
         key: tuple[UUID, int, str] = (attempt["invoice_id"], 1, attempt["subscription_id"])  # type: ignore[assignment]
-        return Told(*key, YES)
+        return Told("sandbox", *key, YES)
 
     calls = [answer(fast, None), answer(slow, never)]
     await settling.settle_as_they_come(world.context, calls, within_seconds=0.3)

@@ -72,8 +72,13 @@ SELECT invoice_id, ordinal FROM attempt
 async def lock_subscriptions(conn: Connection, ids: Collection[str]) -> dict[str, Subscription]:
     """Lock the rows in id order and read them; unknown ids are left out."""
     wanted = sorted(set(ids))
-    await conn.execute(LOCK_SUBSCRIPTIONS, wanted)
+    await lock(conn, wanted)
     return await read_subscriptions(conn, wanted)
+
+
+async def lock(conn: Connection, ids: Collection[str]) -> None:
+    """Lock the rows in id order."""
+    await conn.execute(LOCK_SUBSCRIPTIONS, list(ids))
 
 
 async def read_subscriptions(conn: Connection, ids: Sequence[str]) -> dict[str, Subscription]:

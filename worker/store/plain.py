@@ -22,30 +22,39 @@ UPDATE subscription s
 """
 SETTLE_PLAIN = """
 WITH paid AS (
-    SELECT * FROM unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::bigint[])
-        AS t (subscription_id, invoice_id, ordinal, gateway_ref, sequence)
+    SELECT * FROM unnest($1::text[], $2::uuid[], $3::int[], $4::text[], $5::bigint[], $6::bigint[])
+        AS t (subscription_id, invoice_id, ordinal, gateway_ref, sequence_before, sequence)
 ), a AS (
-    UPDATE attempt SET state = 'succeeded', check_due_at = NULL, resolved_at = $6,
+    UPDATE attempt SET state = 'succeeded', check_due_at = NULL, resolved_at = $7,
            gateway_ref = paid.gateway_ref
       FROM paid WHERE attempt.invoice_id = paid.invoice_id AND attempt.ordinal = paid.ordinal
+       AND state = 'sent' AND checks = 0
+    RETURNING 1
 ), i AS (
-    UPDATE invoice SET status = 'paid', paid_at = $6, closed_at = $6, attempt_due_at = NULL,
+    UPDATE invoice SET status = 'paid', paid_at = $7, closed_at = $7, attempt_due_at = NULL,
            attempt_source = NULL, requested_source = NULL, hold_reason = NULL,
            claimed_until = NULL, claims = 0
       FROM paid WHERE invoice.invoice_id = paid.invoice_id
-    RETURNING invoice.subscription_id, period_start, period_end, sequence
+       AND status = 'open' AND first_declined_at IS NULL
+    RETURNING invoice.subscription_id, period_start, period_end, sequence_before, paid.sequence
 ), s AS (
     UPDATE subscription SET current_period_start = i.period_start,
            current_period_end = i.period_end, sequence = i.sequence, claimed_until = NULL,
            claims = 0
       FROM i WHERE subscription.subscription_id = i.subscription_id
+       AND status = 'active' AND access_ends_at IS NULL AND next_renewal_at IS NOT NULL
+       AND subscription.sequence = i.sequence_before AND current_period_end = i.period_start
+    RETURNING 1
+), moves AS (
+    INSERT INTO transition
+           (subscription_id, machine, subject, from_state, to_state, reason, actor, at)
+    SELECT paid.subscription_id, m.machine,
+           paid.invoice_id || CASE m.machine WHEN 'attempt' THEN ':' || paid.ordinal ELSE '' END,
+           m.from_state, m.to_state, 'approved', $8, $7
+      FROM paid, (VALUES ('attempt', 'sent', 'succeeded'), ('invoice', 'open', 'paid'))
+        AS m (machine, from_state, to_state)
 )
-INSERT INTO transition (subscription_id, machine, subject, from_state, to_state, reason, actor, at)
-SELECT paid.subscription_id, m.machine,
-       paid.invoice_id || CASE m.machine WHEN 'attempt' THEN ':' || paid.ordinal ELSE '' END,
-       m.from_state, m.to_state, 'approved', $7, $6
-  FROM paid, (VALUES ('attempt', 'sent', 'succeeded'), ('invoice', 'open', 'paid'))
-    AS m (machine, from_state, to_state)
+SELECT least((SELECT count(*) FROM a), (SELECT count(*) FROM i), (SELECT count(*) FROM s))
 """
 
 
@@ -58,14 +67,18 @@ async def move_on(conn: Connection, rows: Sequence[Subscription]) -> None:
 
 async def settle_plain(
     conn: Connection,
-    rows: Sequence[tuple[str, UUID, int, str, int]],
+    rows: Sequence[tuple[str, UUID, int, str, int, int]],
     *,
     actor: str,
     now: datetime,
-) -> None:
+) -> bool:
     """Write first attempts that were paid, with their invoice, subscription and history.
 
-    A row is subscription id, invoice id, ordinal, gateway's id, the subscription's last sequence.
+    A row is subscription id, invoice id, ordinal, gateway's id, and the subscription's sequence before
+    and after. Returns False, and must be rolled back, unless each was as it has to be (compare and
+    set): attempt sent, invoice open, subscription active, sequence and period as told.
     """
-    if rows:
-        await conn.execute(SETTLE_PLAIN, *columns(rows, 5), now, actor)
+    if not rows:
+        return True
+    written: int = await conn.fetchval(SETTLE_PLAIN, *columns(rows, 6), now, actor)
+    return written == len(rows)
