@@ -63,6 +63,9 @@ CLIENT_GRACE_SECONDS = 2
 CLOSE_SECONDS = 1
 """A stopping process waited for its actors; what still holds a connection now is lost anyway."""
 
+KEYS_ONLY = {"enable_seqscan": "off", "enable_hashjoin": "off", "enable_mergejoin": "off"}
+"""What runs in a pool looks rows up by key, a batch at a time: any other plan reads a whole table."""
+
 log = structlog.get_logger()
 
 
@@ -89,7 +92,7 @@ async def create_pool(settings_or_url: Settings | str, *, size: int, application
         init=_teach_json,
         timeout=limits.CONNECT_TIMEOUT_SECONDS,
         command_timeout=_statement_seconds(settings_or_url) + CLIENT_GRACE_SECONDS,
-        server_settings=_session(application_name, _statement_seconds(settings_or_url)),
+        server_settings=_session(application_name, _statement_seconds(settings_or_url)) | KEYS_ONLY,
     )
     return pool
 

@@ -128,13 +128,10 @@ async def settle_group(
         if len(group) == 1:
             await _keep_raw(context, group[0], error)
             return
-        half = len(group) // 2
-        for part in (group[:half], group[half:]):
+        rest, half = _without_memory(group), len(group) // 2
+        for part in (rest[:half], rest[half:]):
             await settle_group(
-                context,
-                _without_memory(part),
-                within_seconds=within_seconds,
-                by_reconciler=by_reconciler,
+                context, part, within_seconds=within_seconds, by_reconciler=by_reconciler
             )
         return
     for case in settled:

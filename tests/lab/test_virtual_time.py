@@ -217,6 +217,20 @@ async def open_work(house: House) -> list[OpenWork]:
     return await due.count_open(house.conn, now=now, gateways=house.context.gateways)
 
 
+async def test_a_mail_on_its_way_is_waited_for(house: House) -> None:
+    """A notice whose sender was lost is finished before time moves on."""
+    await subscribe(house, tok_decline_insufficient_funds=NOW)
+    await house.advance(NOW + HOUR)
+    await house.conn.execute(
+        "UPDATE notice SET state = 'sending', settled_at = NULL, claimed_until = '-infinity'"
+    )
+    assert [work.sweep for work in await open_work(house)] == ["half_sent"]
+    await house.advance(NOW + 2 * HOUR, jump=True)
+    mail = await house.conn.fetchrow("SELECT * FROM notice")
+    assert mail is not None
+    assert (mail["state"], mail["settled_at"]) == ("sent", NOW + HOUR)
+
+
 async def test_a_stall_says_what_is_left(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing moves for two minutes, one line names what is due and whether a worker runs."""
     monkeypatch.setattr(stepping, "STALL_SECONDS", 0.2)

@@ -13,11 +13,15 @@ from worker.db import Pool
 @pytest.fixture(autouse=True)
 def plain_tracebacks() -> Iterator[None]:
     """Drawing a traceback with all its locals takes seconds, and send windows go by meanwhile."""
-    before = structlog.get_config()
-    renderer = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
+    # In place: loggers that are cached hold on to this very list.
+    processors = structlog.get_config()["processors"]
+    before = list(processors)
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    processors[:] = [
+        plain if isinstance(one, structlog.dev.ConsoleRenderer) else one for one in before
+    ]
     yield
-    structlog.configure(**before)
+    processors[:] = before
 
 
 @pytest.fixture
