@@ -67,8 +67,9 @@ async def cancel_due(context: WorkerContext, *, ids: Sequence[str]) -> None:
 
 
 async def _cancel_due(conn: Connection, ids: Sequence[str]) -> list[str]:
-    now = await control.read_now(conn)
     subscriptions = await facts.lock_subscriptions(conn, ids)
+    # After the locks: what was committed to these rows before has an earlier stamp than their end.
+    now = await control.read_now(conn)
     due = [s for s in subscriptions.values() if s.cancel_at is not None and s.cancel_at <= now]
     await _end(conn, due, actor="cancel_due", now=now)
     return [subscription.subscription_id for subscription in due]

@@ -58,7 +58,7 @@ async def _begin(
             ended.append(renewal.complete(subscription, now=state.now))
         else:
             opened.append(renewal.open_invoice(subscription, now=state.now))
-    drafts, at_once = await _insert(conn, opened, state)
+    drafts, at_once = await _insert(conn, gateway, opened, state)
     await plain.move_on(conn, [draft.subscription for draft in drafts] + held)
     await cases.save(conn, at_once + ended, actor="renew", now=state.now)
     return await charges.insert(
@@ -84,11 +84,14 @@ def _may_start(subscription: Subscription, gateway: str, state: Control) -> bool
 
 
 async def _insert(
-    conn: Connection, opened: Sequence[Opened], state: Control
+    conn: Connection, gateway: str, opened: Sequence[Opened], state: Control
 ) -> tuple[list[Draft], list[Case]]:
     """Insert the invoices; returns what is to be charged, and what is settled without a charge."""
     new = await changes.insert_invoices(
-        conn, [(o.case.subscription, o.case.invoice) for o in opened], now=state.now
+        conn,
+        [(o.case.subscription, o.case.invoice) for o in opened],
+        gateway=gateway,
+        now=state.now,
     )
     fresh = [o for o in opened if o.case.invoice.invoice_id in new]
     await changes.insert_lines(

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import psutil
 
@@ -31,6 +31,15 @@ class Fleet:
     """Running processes by name; `cpu` counts each group's CPU seconds so far."""
 
     processes: dict[str, list[psutil.Process]]
+    marked: dict[str, float] = field(default_factory=dict)
+
+    def mark(self) -> None:
+        """Count CPU from here on."""
+        self.marked = self.cpu()
+
+    def cpu_since_mark(self) -> dict[str, float]:
+        """CPU seconds of each group since `mark`, or since its start if that was later."""
+        return {name: used - self.marked.get(name, 0.0) for name, used in self.cpu().items()}
 
     def cpu(self) -> dict[str, float]:
         """CPU seconds of each group, children included."""

@@ -51,6 +51,11 @@ SELECT count(*), min(a.claimed_at), max(a.resolved_at),
   FROM attempt a WHERE a.claimed_at > $1
 """
 PAID = "SELECT count(*) FROM invoice WHERE status = 'paid' AND paid_at > $1"
+MESSAGES = "SELECT last_value FROM outbox_event_position_seq"
+PROCESSES = """
+SELECT count(DISTINCT pid) FROM pg_stat_activity
+ WHERE application_name IN ('renewd worker', 'renewd relay') AND datname = current_database()
+"""
 UNPUBLISHED = "SELECT count(*) FROM outbox_pending"
 TAKEN = """
 SELECT count(*), coalesce(extract(epoch FROM max(received_at) - min(received_at)), 0)::float8
@@ -168,3 +173,15 @@ async def count_taken(conn: Connection, since: datetime) -> tuple[int, float]:
     row = await conn.fetchrow(TAKEN, since)
     assert row is not None, "an aggregate has one row"
     return row[0], row[1]
+
+
+async def messages_written(conn: Connection) -> int:
+    """How many messages out were ever numbered: cheap to ask, while rows are expensive to count."""
+    written: int = await conn.fetchval(MESSAGES)
+    return written
+
+
+async def count_processes(conn: Connection) -> int:
+    """Workers and relays that are connected; each opens one connection before it is asked to work."""
+    there: int = await conn.fetchval(PROCESSES)
+    return there

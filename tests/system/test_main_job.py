@@ -2,9 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.system.month import live_through_a_month
 
 
+@pytest.mark.timeout(600)
 def test_ten_thousand_subscriptions_through_a_month(tmp_path: Path, seed: int) -> None:
     """Every subscription is charged once a period to the unit, retried on its days, and told of."""
     size = 10_000

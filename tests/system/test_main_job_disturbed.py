@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.system.month import PROCESSES, Stage, live_through_a_month
 
 DOORBELL_QUEUES = ("charge", "maintenance", "notify")
 
 
+@pytest.mark.timeout(600)
 def test_any_process_and_server_may_die_in_the_middle(tmp_path: Path, seed: int) -> None:
     """Kill -9 of every process, a restart of both servers, purged doorbells: the same result."""
     live_through_a_month(tmp_path, seed, size=1_500, disturb=disturb)

@@ -16,12 +16,13 @@ from worker.db import Connection
 
 INSERT_INVOICES = """
 INSERT INTO invoice (invoice_id, subscription_id, seller_id, customer_id, period_index, period_start,
-                     period_end, amount_minor, currency, tax_minor, gateway, due_at, status,
+                     period_end, amount_minor, currency, tax_minor, due_at, gateway, status,
                      created_at)
-SELECT t.*, 'open', $13
+SELECT t.*, t.period_start, $11, 'open', $12
   FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::int[], $6::timestamptz[],
-              $7::timestamptz[], $8::bigint[], $9::text[], $10::bigint[], $11::text[],
-              $12::timestamptz[]) AS t
+              $7::timestamptz[], $8::bigint[], $9::text[], $10::bigint[])
+    AS t (invoice_id, subscription_id, seller_id, customer_id, period_index, period_start,
+          period_end, amount_minor, currency, tax_minor)
 ON CONFLICT DO NOTHING
 RETURNING invoice_id
 """
@@ -115,9 +116,13 @@ class NewAttempt(NamedTuple):
 
 
 async def insert_invoices(
-    conn: Connection, opened: Sequence[tuple[Subscription, Invoice]], *, now: datetime
+    conn: Connection,
+    opened: Sequence[tuple[Subscription, Invoice]],
+    *,
+    gateway: str,
+    now: datetime,
 ) -> set[UUID]:
-    """Insert open invoices and return the ids that were new: one that exists already is left alone."""
+    """Insert open invoices of one gateway and return the ids that were new; others are left alone."""
     rows = [
         (
             invoice.invoice_id,
@@ -130,12 +135,10 @@ async def insert_invoices(
             invoice.amount_minor,
             invoice.currency,
             invoice.tax_minor,
-            invoice.gateway,
-            invoice.due_at,
         )
         for subscription, invoice in opened
     ]
-    inserted = await conn.fetch(INSERT_INVOICES, *columns(rows, 12), now)
+    inserted = await conn.fetch(INSERT_INVOICES, *columns(rows, 10), gateway, now)
     return {row["invoice_id"] for row in inserted}
 
 
