@@ -75,6 +75,8 @@ def next_renewal(subscription: Subscription) -> datetime:
 def announce_renewal(case: Case) -> None:
     """Write down the reminders of the next renewal that the plan asks for."""
     subscription = case.subscription
+    if subscription.cycles is not None and subscription.next_period >= subscription.cycles:
+        return
     if subscription.reminders and subscription.next_renewal_at is not None:
         case.notices += notices.upcoming(
             subscription_id=subscription.subscription_id,

@@ -63,6 +63,7 @@ class Subscription:
     catch_up_periods: int
     while_past_due: str
     ceiling_minor: int | None
+    proration: str
     price_model: str
     currency: str
     unit_amount_minor: int

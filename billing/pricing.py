@@ -4,6 +4,7 @@ A division is rounded half-even, once a line. Amounts are gross, as the platform
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import assert_never
 
@@ -53,34 +54,43 @@ def price_period(
     whole: Period | None,
     plan_name: str,
     zone: str,
+    by_second: bool = False,
 ) -> list[Line]:
-    """What `period` costs. With `whole` it is an odd part of that period and prorated by local days.
+    """What `period` costs. With `whole` it is an odd part of that period and prorated: by local days
+    (rule 28), or `by_second`.
 
     Raises `PricingError` for a price model that is not built yet.
     """
     units = _charged_units(price.model, quantity)
     first, last = local_date(period.start_at, zone), local_date(period.end_at, zone)
-    days, of_days = _share(period, whole, zone)
+    part, of_whole = _share(period, whole, zone, by_second=by_second)
+    unit = "seconds" if by_second else "days"
     return [
         Line(
             description=f"{plan_name}, {first} to {last}"
-            + (f" ({days} of {of_days} days)" if days != of_days else ""),
+            + (f" ({part} of {of_whole} {unit})" if part != of_whole else ""),
             quantity=units,
             unit_amount_minor=price.unit_amount_minor,
-            amount_minor=divide_half_even(units * price.unit_amount_minor * days, of_days),
+            amount_minor=divide_half_even(units * price.unit_amount_minor * part, of_whole),
         )
     ]
 
 
 def price_tax(
-    price: Price, *, quantity: int, period: Period, whole: Period | None, zone: str
+    price: Price,
+    *,
+    quantity: int,
+    period: Period,
+    whole: Period | None,
+    zone: str,
+    by_second: bool = False,
 ) -> int | None:
     """The tax inside what `price_period` answers, scaled like it; None if the platform told none."""
     if price.tax_minor is None:
         return None
-    days, of_days = _share(period, whole, zone)
+    part, of_whole = _share(period, whole, zone, by_second=by_second)
     units = _charged_units(price.model, quantity)
-    return divide_half_even(units * price.tax_minor * days, of_days)
+    return divide_half_even(units * price.tax_minor * part, of_whole)
 
 
 def _charged_units(model: PriceModel, quantity: int) -> int:
@@ -95,11 +105,17 @@ def _charged_units(model: PriceModel, quantity: int) -> int:
             assert_never(model)
 
 
-def _share(period: Period, whole: Period | None, zone: str) -> tuple[int, int]:
+def _share(period: Period, whole: Period | None, zone: str, *, by_second: bool) -> tuple[int, int]:
     """Local days of `period` and of `whole`; the day a period begins counts, the day it ends not."""
     if whole is None:
         return 1, 1
+    if by_second:
+        return _seconds(period), _seconds(whole)
     return _local_days(period, zone), _local_days(whole, zone)
+
+
+def _seconds(span: Period) -> int:
+    return (span.end_at - span.start_at) // timedelta(seconds=1)
 
 
 def _local_days(span: Period, zone: str) -> int:

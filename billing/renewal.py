@@ -35,12 +35,12 @@ def is_due(subscription: Subscription, now: datetime) -> bool:
     return subscription.next_renewal_at is not None and subscription.next_renewal_at <= now
 
 
-def is_held(subscription: Subscription, *, has_open_invoice: bool) -> bool:
+def is_held(subscription: Subscription, *, has_open_invoice: bool, now: datetime) -> bool:
     """Whether a due renewal has to wait, until a payment or a person sets its next date again.
 
     A finite plan whose last period is not paid yet waits as well: it expires once it is.
     """
-    if has_open_invoice and is_complete(subscription):
+    if has_open_invoice and is_complete(subscription, now):
         return True
     if subscription.status in RENEWING_SUBSCRIPTIONS:
         return has_open_invoice and subscription.while_past_due == "hold"
@@ -48,9 +48,19 @@ def is_held(subscription: Subscription, *, has_open_invoice: bool) -> bool:
     return not (bills_on and subscription.status is SubscriptionStatus.PAST_DUE)
 
 
-def is_complete(subscription: Subscription) -> bool:
-    """Whether all periods of a finite plan are done."""
-    return subscription.cycles is not None and subscription.next_period >= subscription.cycles
+def is_complete(subscription: Subscription, now: datetime) -> bool:
+    """Whether a finite plan has no period left to bill: all are done, or the last ones were missed."""
+    cycles = subscription.cycles
+    if cycles is None:
+        return False
+    return subscription.next_period >= cycles or _due(subscription, now)[0].index >= cycles
+
+
+def missed_at_the_end(subscription: Subscription, now: datetime) -> list[Period]:
+    """The periods of a finite plan that nobody will bill any more (rule 6)."""
+    first, cycles = subscription.next_period, subscription.cycles or 0
+    skipped = _due(subscription, now)[1] if first < cycles else []
+    return [passed for passed in skipped if passed.index < cycles]
 
 
 def is_canceled_before(subscription: Subscription) -> bool:
@@ -137,18 +147,24 @@ def _price(subscription: Subscription, billed: Period) -> tuple[list[Line], int 
         subscription.unit_amount_minor,
         subscription.tax_minor,
     )
-    whole = whole_period(subscription.anchor, subscription.interval, billed.index)
-    zone = subscription.zone
+    prorated = subscription.proration != "none"
+    by_second = subscription.proration == "second"
+    anchor, interval = subscription.anchor, subscription.interval
+    whole = whole_period(anchor, interval, billed.index) if prorated else None
+    zone, quantity = subscription.zone, subscription.quantity
     lines = price_period(
         price,
-        quantity=subscription.quantity,
+        quantity=quantity,
         period=billed,
         whole=whole,
         plan_name=subscription.plan_name,
         zone=zone,
+        by_second=by_second,
     )
-    quantity = subscription.quantity
-    return lines, price_tax(price, quantity=quantity, period=billed, whole=whole, zone=zone)
+    tax_minor = price_tax(
+        price, quantity=quantity, period=billed, whole=whole, zone=zone, by_second=by_second
+    )
+    return lines, tax_minor
 
 
 def _invoice(

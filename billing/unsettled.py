@@ -19,6 +19,9 @@ from billing.outcomes import Absent, NotFoundYet
 KEY_MARGIN = timedelta(hours=4)
 """A key is not resent in the last hours of its life: its clock is not ours."""
 
+SEND_WINDOW = timedelta(seconds=20)
+"""The last byte of a try leaves at most this much later than its row says (worker/limits.py)."""
+
 CALL_PERSON_AFTER = timedelta(hours=20)
 """Unsettled this long, a person is called, while the key still lives; reading goes on."""
 
@@ -70,6 +73,10 @@ def next_step(
             wanted = (
                 invoice.status is InvoiceStatus.OPEN
                 and subscription.status not in ENDED_SUBSCRIPTIONS
+                # A card that was removed, replaced or forbidden meanwhile is not charged any more.
+                and attempt.payment_method_id == subscription.payment_method_id
+                and subscription.method_removed_at is None
+                and subscription.method_hard_declined_at is None
             )
             may_send = key_lives and wanted and not paused and not attempt.replayed
             return Resend() if may_send else LookUp()
@@ -81,7 +88,7 @@ def judge_absence(attempt: Attempt, *, bounds: Bounds, now: datetime) -> Absent 
     Proof takes two readings `lookup_lag` apart, the last one after the request can no longer arrive
     and look-ups have caught up with it. A complete answer ends delivery: then only the lag counts.
     """
-    delivery = timedelta() if attempt.answered else bounds.max_delivery_delay
+    delivery = timedelta() if attempt.answered else SEND_WINDOW + bounds.max_delivery_delay
     quiet_at = attempt.sent_at + delivery + 2 * bounds.lookup_lag
     first_at = attempt.not_found_at
     if first_at is not None and now >= max(quiet_at, first_at + bounds.lookup_lag):

@@ -15,7 +15,15 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Who = Annotated[
     str, typer.Option("--who", envvar="USER", help="Who does this; kept in the operator log.")
 ]
-Why = Annotated[str, typer.Option("--why", help="Why; kept in the operator log.")]
+
+
+def _said(why: str) -> str:
+    if not why.strip():
+        raise typer.BadParameter("it is empty: should say why")
+    return why
+
+
+Why = Annotated[str, typer.Option("--why", help="Why; kept in the operator log.", callback=_said)]
 
 UNKNOWN = "unknown"
 """Who did it, where neither `--who` nor $USER says."""

@@ -1,11 +1,14 @@
 """`renewd scheduler`, `worker` and `platform`: one process each, until SIGTERM or Ctrl-C."""
 
+from collections.abc import Collection
+
 import typer
 
 from console import rooms
 from worker.settings import load_settings
 
 SERVERS = ("database_url", "amqp_url")
+CHARGING = (*SERVERS, "gateways")
 
 app = typer.Typer()
 
@@ -16,7 +19,7 @@ def scheduler() -> int:
 
     Any number may run. SIGTERM or Ctrl-C ends it.
     """
-    return _run("scheduler.main", "run_scheduler")
+    return _run("scheduler.main", "run_scheduler", CHARGING)
 
 
 @app.command()
@@ -25,7 +28,7 @@ def worker() -> int:
 
     Any number may run. SIGTERM or Ctrl-C ends it.
     """
-    return _run("worker.main", "run_worker")
+    return _run("worker.main", "run_worker", CHARGING)
 
 
 @app.command()
@@ -34,9 +37,9 @@ def platform() -> int:
 
     Any number may run. SIGTERM or Ctrl-C ends it.
     """
-    return _run("worker.platform.main", "run_platform")
+    return _run("worker.platform.main", "run_platform", SERVERS)
 
 
-def _run(module: str, function: str) -> int:
-    code: int = rooms.call(module, function, load_settings(require=SERVERS))
+def _run(module: str, function: str, needed: Collection[str]) -> int:
+    code: int = rooms.call(module, function, load_settings(require=needed))
     return code

@@ -166,6 +166,8 @@ async def request(
         event = PlatformEvent(_newest_id(), "renewd/console", kind, now, payload, b"")
         desk = Desk(now)
         await load(conn, desk, names_in([event]))
+        # After the locks: what was charged before is stamped earlier than what is asked now.
+        desk.now = now = await control.read_now(conn)
         _apply(desk, event)
         await _save(conn, desk, actor=f"operator {trace.who}", now=now)
         await control.log_verb(conn, who=trace.who, verb=verb, subject=subject, why=trace.why)

@@ -9,9 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from billing.lifecycle import CancelOrigin
+from billing.events import PlatformEvent, parse
 from lab.sandbox import Fault, FaultPlan, RunningSandbox, SandboxFaults
 from scheduler import invariants
+from tests import platform_events as shop
 from tests.world_rows import (
     ASK,
     METHOD,
@@ -22,14 +23,15 @@ from tests.world_rows import (
     PRICE,
     SUBSCRIPTION,
 )
-from worker import cancellations, reconciliation, renewals, retries
+from worker import reconciliation, renewals, retries
 from worker.context import WorkerContext
 from worker.db import Connection, Pool
 from worker.gateways import open_gateways
 from worker.ledger_import import import_ledgers
+from worker.platform.rounds import Item, play
 from worker.seats import Seats
 from worker.settings import isolated_settings
-from worker.store import control, hints, pace
+from worker.store import control, hints, inbox, pace
 
 START = datetime(2026, 1, 31, 10, 0, tzinfo=UTC)
 GATEWAY = "sandbox"
@@ -162,10 +164,7 @@ class World:
     async def cancel(self, *ids: str) -> None:
         """End these subscriptions now, as their customers wish."""
         async with self.pool.acquire() as conn, conn.transaction():
-            now = await control.read_now(conn)
-            await cancellations.cancel_now(
-                conn, ids, origin=CancelOrigin.CUSTOMER, reason=None, actor="test", now=now
-            )
+            await cancel_in(conn, *ids)
 
     async def pause(self, scope: str = "global", scope_id: str = "") -> None:
         """Turn a kill switch on."""
@@ -267,3 +266,15 @@ class World:
                 await import_ledgers(conn, self.context.gateways, now=now)
             verdicts = await invariants.check(conn, now=now, with_ledger=with_ledger)
         return [f"{verdict.name}: {verdict.sample}" for verdict in verdicts if not verdict.ok]
+
+
+async def cancel_in(conn: Connection, *ids: str) -> None:
+    """Apply the messages that end these subscriptions now, in the caller's transaction."""
+    await inbox.lock(conn)
+    clock = await inbox.read_clock(conn)
+    events = [
+        parse(shop.cancel(id_, at=clock.now), now=clock.now, clock_is_real=False) for id_ in ids
+    ]
+    items = [Item(event) for event in events if isinstance(event, PlatformEvent)]
+    assert len(items) == len(ids), events
+    await play(conn, items, clock=clock, found_keys={})

@@ -1,4 +1,4 @@
-"""The end of subscriptions: scheduled cancels that are due, and those of an operator.
+"""The end of subscriptions: scheduled cancels that are due.
 
 The rules are in billing/cancellation.py; here they are asked under the locks and written.
 """
@@ -10,34 +10,13 @@ import structlog
 
 from billing import cancellation
 from billing.facts import Case, Subscription
-from billing.lifecycle import ENDED_SUBSCRIPTIONS, CancelOrigin
+from billing.lifecycle import CancelOrigin
 from worker import cases, metrics
 from worker.context import WorkerContext
 from worker.db import Connection, is_data_error, with_retries
 from worker.store import cancels, control, facts, hints
 
 log = structlog.get_logger()
-
-
-async def cancel_now(
-    conn: Connection,
-    ids: Sequence[str],
-    *,
-    origin: CancelOrigin,
-    reason: str | None,
-    actor: str,
-    now: datetime,
-) -> list[str]:
-    """End these subscriptions in the caller's transaction; returns those that were not ended yet.
-
-    Nothing more is sent for them. An attempt that is under way is resolved by reading only.
-    """
-    subscriptions = await facts.lock_subscriptions(conn, ids)
-    living = [s for s in subscriptions.values() if s.status not in ENDED_SUBSCRIPTIONS]
-    for subscription in living:
-        subscription.cancel_origin, subscription.cancel_reason = origin, reason
-    await _end(conn, living, actor=actor, now=now)
-    return [subscription.subscription_id for subscription in living]
 
 
 async def cancel_due(context: WorkerContext, *, ids: Sequence[str]) -> None:

@@ -64,4 +64,4 @@ CONNECT_TIMEOUT_SECONDS = 5
 """A server that does not take a connection by then is treated as away."""
 
 CLOCK_SKEW_SECONDS = 300
-"""A machine whose clock is this far from the database's must not start."""
+"""A machine whose clock is this far from the database's fails `renewd check`."""

@@ -60,6 +60,9 @@ PAYMENT_ATTEMPTS = _counter(
     "decline_class",
     "ordinal",
 )
+UNLISTED_CODES = _counter(
+    "decline_codes_unlisted_total", "Declines with a code that no table lists, by code.", "code"
+)
 PAYMENTS_RECOVERED = _counter(
     "payment_recovered_total", "Invoices paid after a first decline, by what recovered them.", "by"
 )
@@ -173,6 +176,19 @@ def count_attempt(*, outcome: str, decline_class: str | None, ordinal: int) -> N
     """Count an outcome that was committed; ordinals above nine share a label."""
     shown = str(ordinal) if ordinal <= ORDINALS_SHOWN else f"{ORDINALS_SHOWN + 1}+"
     _attempts(outcome, decline_class or "", shown).inc()
+
+
+UNLISTED_CODES_SHOWN = 50
+_unlisted: set[str] = set()
+
+
+def count_unlisted_code(code: str) -> None:
+    """Count a decline code that no table lists, so that the tables can grow; after 50 it is `other`."""
+    shown = code[:40]
+    if shown not in _unlisted and len(_unlisted) >= UNLISTED_CODES_SHOWN:
+        shown = "other"
+    _unlisted.add(shown)
+    UNLISTED_CODES.labels(shown).inc()
 
 
 def count_recovery(*, by: str, amount_minor: int, currency: str, seconds: float) -> None:

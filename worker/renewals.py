@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from billing import consequences, renewal
+from billing.calendar import Period
 from billing.dunning_terms import AttemptSource
 from billing.facts import Case, Subscription
 from billing.renewal import Opened
@@ -47,18 +48,23 @@ async def _begin(
     opened: list[Opened] = []
     ended: list[Case] = []
     held: list[Subscription] = []
+    skips: list[tuple[str, Period]] = []
     for subscription in subscriptions.values():
         if not _may_start(subscription, gateway, state):
             continue
         charges.assert_progress(subscription.claims)
-        if renewal.is_held(subscription, has_open_invoice=subscription.subscription_id in unpaid):
+        owes = subscription.subscription_id in unpaid
+        if renewal.is_held(subscription, has_open_invoice=owes, now=state.now):
             subscription.next_renewal_at = None
             held.append(subscription)
-        elif renewal.is_complete(subscription):
+        elif renewal.is_complete(subscription, state.now):
+            missed = renewal.missed_at_the_end(subscription, state.now)
+            skips += [(subscription.subscription_id, passed) for passed in missed]
             ended.append(renewal.complete(subscription, now=state.now))
         else:
             opened.append(renewal.open_invoice(subscription, now=state.now))
     drafts, at_once = await _insert(conn, gateway, opened, state)
+    await changes.insert_skips(conn, skips, reason=SKIP_REASON, now=state.now)
     await plain.move_on(conn, [draft.subscription for draft in drafts] + held)
     await cases.save(conn, at_once + ended, actor="renew", now=state.now)
     return await charges.insert(

@@ -8,15 +8,16 @@ from collections.abc import Sequence
 from typing import assert_never
 from uuid import UUID
 
-from billing import consequences
+from billing import consequences, renewal
 from billing.dunning import Allowed, AttemptSource, GiveUp, Refused, may_attempt
-from billing.facts import Attempt, Case, Invoice
+from billing.facts import Attempt, Case, Invoice, Subscription
 from billing.lifecycle import (
     ENDED_SUBSCRIPTIONS,
     UNSETTLED_ATTEMPTS,
     AttemptState,
     InvoiceStatus,
 )
+from billing.pricing import check_amount
 from worker import cases, charges, metrics
 from worker.charges import Charge, Draft, Flow
 from worker.context import WorkerContext
@@ -58,11 +59,7 @@ async def _begin(
     decided: list[Case] = []
     for invoice in sorted(invoices.values(), key=lambda row: row.period_index):
         subscription = subscriptions[invoice.subscription_id]
-        if not _is_due(invoice, gateway, state):
-            continue
-        if state.stops(
-            gateway=gateway, seller_id=subscription.seller_id, plan_id=subscription.plan_id
-        ):
+        if not _may_start(invoice, subscription, gateway, state):
             continue
         charges.assert_progress(invoice.claims)
         attempts = history[invoice.invoice_id]
@@ -85,12 +82,19 @@ async def _begin(
     )
 
 
-def _is_due(invoice: Invoice, gateway: str, state: Control) -> bool:
+def _may_start(invoice: Invoice, subscription: Subscription, gateway: str, state: Control) -> bool:
+    """Whether it is still due here, and neither a kill switch nor a cancel that is due comes first."""
+    cancel_at = subscription.cancel_at
+    stopped = state.stops(
+        gateway=gateway, seller_id=subscription.seller_id, plan_id=subscription.plan_id
+    )
     return (
         invoice.status is InvoiceStatus.OPEN
         and invoice.gateway == gateway
         and invoice.attempt_due_at is not None
         and invoice.attempt_due_at <= state.now
+        and (cancel_at is None or cancel_at > state.now)
+        and stopped is None
     )
 
 
@@ -128,11 +132,16 @@ def _without_ended(drafts: Sequence[Draft], decided: Sequence[Case]) -> list[Dra
 def _draft(case: Case, attempts: Sequence[Attempt]) -> list[Draft]:
     """Ask the rules once more, and change the invoice as they say."""
     invoice, subscription = case.invoice, case.subscription
+    if invoice.first_declined_at is None and not renewal.has_method(subscription):
+        invoice.requested_source = None
+        renewal.fail_without_method(case)
+        return []
     source = AttemptSource(invoice.requested_source or invoice.attempt_source or "retry")
     policy = invoice.policy(subscription)
     permission = may_attempt(policy, consequences.history_of(case), now=case.now, source=source)
     match permission:
         case Allowed(as_source):
+            check_amount(invoice.amount_minor, ceiling_minor=subscription.ceiling_minor)
             invoice.attempt_due_at = invoice.attempt_source = invoice.requested_source = None
             invoice.hold_reason = None
             ordinal = max((a.ordinal for a in attempts), default=0) + 1

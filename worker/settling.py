@@ -1,6 +1,7 @@
 """Step 4 of a charge: outcomes become committed facts, in small groups as they come in."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, TypeAlias
@@ -9,6 +10,7 @@ from uuid import UUID
 import structlog
 
 from billing import settlement
+from billing.declines import is_listed
 from billing.facts import Attempt, Case
 from billing.outcomes import Absent, Approved, Canceled, Declined, Outcome, Unknown
 from worker import cases, memory, metrics
@@ -136,7 +138,22 @@ async def settle_group(
         return
     for case in settled:
         _count(case)
+    _log(group)
     await _rest_if_asked(context, group)
+
+
+def _log(group: Sequence[Told]) -> None:
+    """One line a group, and one for each code that the tables should learn."""
+    classes = Counter(type(told.outcome).__name__.lower() for told in group)
+    outcome = ", ".join(f"{name} {count}" for name, count in sorted(classes.items()))
+    log.info("outcomes_settled", gateway=group[0].gateway, count=len(group), outcome=outcome)
+    for told in group:
+        if not isinstance(told.outcome, Declined):
+            continue
+        code = told.outcome.code
+        if not is_listed(gateway=told.gateway, code=code):
+            metrics.count_unlisted_code(code)
+            log.warning("decline_code_unlisted", gateway=told.gateway, code=code[:40])
 
 
 def _without_memory(group: Sequence[Told]) -> list[Told]:

@@ -10,6 +10,7 @@ import uvloop
 from lab.bench.messages import bench_intake, bench_relay
 from lab.bench.renewals import bench_renewals, measure
 from lab.bench.stage import Size, set_stage
+from worker.errors import UsageError
 
 _SMALL = Size(100, 1)
 """Messages need no book, only its seller and plans."""
@@ -22,6 +23,8 @@ def run_bench(
     what: str, *, subscriptions: int, due: int, latency_ms: int = 200, as_json: bool = False
 ) -> int:
     """Run `renewals`, `growth`, `intake` or `relay`; returns the exit code. Its servers are private and removed."""
+    if due > subscriptions:
+        raise UsageError(f"--due is {due}: should be at most --subscriptions, {subscriptions}")
     size = Size(subscriptions, due, latency_ms)
     found = uvloop.run(_measure(what, size))
     found["machine"] = machine()

@@ -7,7 +7,18 @@ from pydantic_core import to_json
 from lab.sandbox.faults import Damage, Effect, FaultDraws
 from lab.sandbox.records import Json
 
+_ERROR_TYPES = {
+    400: "invalid_request",
+    401: "unauthorized",
+    404: "not_found",
+    409: "idempotency_key_in_use",
+    429: "rate_limited",
+}
 _ERROR_MESSAGES = {
+    400: "the request is not valid",
+    401: "the key is not known",
+    404: "there is no such thing",
+    409: "a request with this key is under way",
     429: "too many requests, nothing was done",
     500: "something went wrong at the gateway",
     502: "the processor behind the gateway gave no valid answer",
@@ -53,9 +64,8 @@ def unreached(effect: Effect, draws: FaultDraws, delay_s: float) -> Answer:
 
 
 def server_error_body(status: int) -> bytes:
-    """The body of a 429 or 5xx: the same every time, so that a replay repeats it to the byte."""
-    kind = "rate_limited" if status == 429 else "server_error"
-    return error_body(kind, _ERROR_MESSAGES[status])
+    """The body of an injected error: the same every time, so that a replay repeats it to the byte."""
+    return error_body(_ERROR_TYPES.get(status, "server_error"), _ERROR_MESSAGES[status])
 
 
 def error_body(kind: str, message: str, field: str | None = None) -> bytes:

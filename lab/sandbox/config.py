@@ -15,6 +15,10 @@ class Fault(StrEnum):
     """One way for a request to go wrong. 5xx answers are stored under the key and replayed."""
 
     ERROR_500 = "error_500"  # nothing charged
+    ERROR_400 = "error_400"  # refused before anything happened, as 401 and 404 are
+    ERROR_401 = "error_401"
+    ERROR_404 = "error_404"
+    ERROR_409 = "error_409"  # the key is in use, it says
     ERROR_502 = "error_502"
     ERROR_503 = "error_503"
     RATE_LIMITED = "rate_limited"  # 429 with Retry-After: nothing happened

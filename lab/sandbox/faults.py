@@ -46,6 +46,10 @@ NO_FAULT = Effect()
 
 EFFECTS: dict[Fault, Effect] = {
     Fault.ERROR_500: Effect(executes=False, status=500),
+    Fault.ERROR_400: Effect(reaches=False, executes=False, status=400),
+    Fault.ERROR_401: Effect(reaches=False, executes=False, status=401),
+    Fault.ERROR_404: Effect(reaches=False, executes=False, status=404),
+    Fault.ERROR_409: Effect(reaches=False, executes=False, status=409),
     Fault.ERROR_502: Effect(executes=False, status=502),
     Fault.ERROR_503: Effect(executes=False, status=503),
     Fault.RATE_LIMITED: Effect(reaches=False, executes=False, status=429),

@@ -52,6 +52,8 @@ CLAIM_COLLECTIONS = _PAGE.format(
     type="uuid",
     due="attempt_due_at",
     where="gateway = $1::text AND attempt_due_at IS NOT NULL AND "  # noqa: S608 - constants
+    "NOT EXISTS (SELECT FROM subscription s WHERE s.subscription_id = invoice.subscription_id "
+    "AND s.cancel_at <= $2) AND "
     + _OPEN_TO_CHARGE.format(
         scopes="(('gateway', gateway), ('seller', seller_id), ('plan', ("
         "SELECT plan_id FROM subscription s WHERE s.subscription_id = invoice.subscription_id)))"
@@ -62,7 +64,8 @@ CLAIM_CANCELS = _PAGE.format(
     id="subscription_id",
     type="text",
     due="cancel_at",
-    where="$1::text IS NULL AND cancel_at IS NOT NULL",
+    where="$1::text IS NULL AND cancel_at IS NOT NULL AND NOT EXISTS ("
+    "SELECT FROM parked p WHERE p.kind = 'cancel' AND p.id = subscription.subscription_id)",
 )
 CLAIM_GRACE = _PAGE.format(
     table="subscription",

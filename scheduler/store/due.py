@@ -60,7 +60,9 @@ _KINDS = (
         "collections",
         "invoice",
         "attempt_due_at",
-        _OPEN_TO_CHARGE.format(plan=_PLAN_OF_INVOICE),
+        "NOT EXISTS (SELECT FROM subscription s WHERE s.subscription_id = invoice.subscription_id"
+        " AND s.cancel_at <= invoice.attempt_due_at) AND "
+        + _OPEN_TO_CHARGE.format(plan=_PLAN_OF_INVOICE),
         per_gateway=True,
     ),
     _Kind(
@@ -81,7 +83,12 @@ _KINDS = (
         per_gateway=True,
         free="retake_at <= clock_timestamp()",
     ),
-    _Kind("cancels", "subscription", "cancel_at", "true"),
+    _Kind(
+        "cancels",
+        "subscription",
+        "cancel_at",
+        "NOT EXISTS (SELECT FROM parked p WHERE p.kind = 'cancel' AND p.id = subscription_id)",
+    ),
     _Kind("grace", "subscription", "access_ends_at", "true"),
     _Kind(
         "notices",

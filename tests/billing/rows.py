@@ -35,6 +35,7 @@ PLAN: dict[str, Any] = {
     "catch_up_periods": 1,
     "while_past_due": "hold",
     "ceiling_minor": None,
+    "proration": "day",
     "price_model": "flat",
     "currency": "USD",
     "unit_amount_minor": 4900,

@@ -47,7 +47,7 @@ def test_who_is_held(
     """One row a case."""
     row = due(status=status, while_past_due=while_past_due, cycles=3 if cycles_done else None)
     row.next_period = 3 if cycles_done else 1
-    assert renewal.is_held(row, has_open_invoice=has_open) is expected
+    assert renewal.is_held(row, has_open_invoice=has_open, now=NOW) is expected
 
 
 def test_due_is_asked_of_the_row_and_the_clock() -> None:
@@ -159,7 +159,7 @@ def test_the_first_attempt_waits_for_its_window(
 def test_a_finite_plan_that_is_done_expires() -> None:
     """Told with its reason; nothing renews and nothing is announced any more."""
     row = due(cycles=3, next_period=3, cancel_at=NEXT, cancel_origin="customer")
-    assert renewal.is_complete(row)
+    assert renewal.is_complete(row, NOW)
     made = renewal.complete(row, now=NOW)
     assert moved(made) == ["subscription: active -> expired"]
     assert told(made) == ["subscription.expired"]

@@ -78,6 +78,10 @@ def test_the_next_step(
     assert step == expected
 
 
+# The send window of 20 s, an hour of delivery, and twice 15 minutes of lag.
+QUIET = 90 * MINUTE + timedelta(seconds=20)
+
+
 def absence(now: timedelta, **changes: Any) -> Absent | NotFoundYet:
     """What "not found" means so long after the key was sent."""
     return judge_absence(attempt(ATT.UNKNOWN, **changes), bounds=BOUNDS, now=NOW + now)
@@ -87,14 +91,14 @@ def absence(now: timedelta, **changes: Any) -> Absent | NotFoundYet:
     ("now", "first", "answered", "again"),
     [
         # The first reading never proves anything; the second one comes after all bounds …
-        (0 * MINUTE, None, False, 90 * MINUTE),
+        (0 * MINUTE, None, False, QUIET),
         (10 * HOUR, None, False, 10 * HOUR + 15 * MINUTE),
         # … and at least one lag after the first.
         (80 * MINUTE, None, False, 95 * MINUTE),
-        (90 * MINUTE, 80 * MINUTE, False, 95 * MINUTE),
+        (QUIET, 80 * MINUTE, False, 95 * MINUTE),
         (95 * MINUTE, 80 * MINUTE, False, None),
-        (90 * MINUTE, 0 * MINUTE, False, None),
-        (90 * MINUTE - timedelta(seconds=1), 0 * MINUTE, False, 90 * MINUTE),
+        (QUIET, 0 * MINUTE, False, None),
+        (QUIET - timedelta(seconds=1), 0 * MINUTE, False, QUIET),
         # A complete answer for this key ended its delivery: only the look-ups' lag counts.
         (0 * MINUTE, None, True, 30 * MINUTE),
         (30 * MINUTE, 0 * MINUTE, True, None),

@@ -16,7 +16,7 @@ class Learner:
     number: int
     plan: str
     token: str
-    attempts: int
+    hours: tuple[int, ...]
     status: str
     seats: int
 
@@ -43,15 +43,19 @@ PLANS = (
     Plan("plan_jpy", "JPY", 1500),
     Plan("plan_eur_team", "EUR", 1250, per_seat=True),
 )
-# share of 1000, token, attempts within 29 days, final status
-FATES: tuple[tuple[int, tuple[str, int, str]], ...] = (
-    (850, ("tok_ok_{n}", 1, "active")),
-    (50, ("tok_seq_insufficient_funds-ok_{n}", 2, "active")),
-    (30, ("tok_seq_do_not_honor-insufficient_funds-ok_{n}", 3, "active")),
-    (20, ("tok_seq_processing_error-ok_{n}", 2, "active")),
-    (25, ("tok_decline_insufficient_funds_{n}", 10, "canceled")),
-    (15, ("tok_decline_stolen_card_{n}", 1, "canceled")),
-    (10, ("tok_decline_expired_card_{n}", 2, "canceled")),
+
+LADDER = tuple(24 * day for day in (0, 1, 3, 5, 8, 11, 15, 20, 26, 28))
+"""The default schedule, and the one fresh attempt at the end of its window."""
+
+# share of 1000, token, hours after the first attempt at which attempts are made, final status
+FATES: tuple[tuple[int, tuple[str, tuple[int, ...], str]], ...] = (
+    (850, ("tok_ok_{n}", (0,), "active")),
+    (50, ("tok_seq_insufficient_funds-ok_{n}", (0, 24), "active")),
+    (30, ("tok_seq_do_not_honor-insufficient_funds-ok_{n}", (0, 24, 72), "active")),
+    (20, ("tok_seq_processing_error-ok_{n}", (0, 1), "active")),
+    (25, ("tok_decline_insufficient_funds_{n}", LADDER, "canceled")),
+    (15, ("tok_decline_stolen_card_{n}", (0,), "canceled")),
+    (10, ("tok_decline_expired_card_{n}", (0, 28 * 24), "canceled")),
 )
 
 
@@ -68,11 +72,11 @@ class Book:
     def __post_init__(self) -> None:
         fates = [fate for share, fate in FATES for _ in range(share)]
         for number in range(self.size):
-            token, attempts, status = self.rng.choice(fates)
+            token, hours, status = self.rng.choice(fates)
             plan = PLANS[number % len(PLANS)]
             seats = self.rng.randint(1, 9) if plan.per_seat else 1
             self.learners.append(
-                Learner(number, plan.plan_id, token.format(n=number), attempts, status, seats)
+                Learner(number, plan.plan_id, token.format(n=number), hours, status, seats)
             )
 
     def amount_minor(self, learner: Learner) -> int:

@@ -90,6 +90,20 @@ def publish_side_by_side(amqp_url: str, bodies: Sequence[bytes], *, publishers: 
         list(threads.map(lambda share: publish(amqp_url, share), shares))
 
 
+def strangers(count: int, now: datetime) -> list[bytes]:
+    """Messages about subscriptions that nobody ever creates."""
+    told = {"at": "now", "origin": "customer"}
+    return [
+        event(
+            "platform.subscription.cancel_requested",
+            f"stranger-{n}",
+            told | {"subscription_id": f"nobody_{n}"},
+            now,
+        )
+        for n in range(count)
+    ]
+
+
 def publish(amqp_url: str, bodies: Iterable[bytes]) -> int:
     """Publish with confirms; returns how many."""
     connection = pika.BlockingConnection(pika.URLParameters(amqp_url))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.month import PROCESSES, Stage, live_through_a_month
+from tests.system.month import PROCESSES, Stage, live_through_a_month, purge
 
 DOORBELL_QUEUES = ("charge", "maintenance", "notify")
 
@@ -24,8 +24,3 @@ def disturb(made: Stage) -> None:
     made.database.restart()
     for queue in DOORBELL_QUEUES:
         purge(made, queue)
-
-
-def purge(made: Stage, queue: str) -> None:
-    """Empty a doorbell queue, as a wiped broker would."""
-    made.broker.rabbitmqctl("purge_queue", "-p", "main", queue)

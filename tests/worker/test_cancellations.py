@@ -1,18 +1,16 @@
 """The end of a subscription: now, with its period, by an operator; and what is under way then."""
 
 import json
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from billing.lifecycle import CancelOrigin
 from tests import platform_events as shop
 from tests.platform_events import NOW
 from tests.worker.taking import PENDING, indebted, kept, take
 from tests.world import START, World
-from worker.cancellations import cancel_due, cancel_now
+from worker.cancellations import cancel_due
 
 PERIOD_END = datetime(2026, 3, 1, tzinfo=UTC)
 PAID = PERIOD_END.isoformat()
@@ -130,34 +128,6 @@ async def test_what_has_ended_cannot_be_undone(world: World) -> None:
     assert await kept(world) == [("refused", "data.subscription_id", None)]
     canceled = [kind for kind in await world.told("sub_1") if kind == "subscription.canceled"]
     assert len(canceled) == 1
-
-
-async def test_an_operator_cancels_in_a_transaction(world: World) -> None:
-    """Those that were alive are ended and named; what had ended and what is unknown is left out."""
-    await take(world, *shop.sign_up(paid_through=PAID), shop.created("sub_2"), shop.cancel("sub_2"))
-    async with world.pool.acquire() as conn, conn.transaction():
-        ended = await cancel_now(
-            conn,
-            ["sub_1", "sub_2", "nobody"],
-            origin=CancelOrigin.ADMIN,
-            reason="fraud",
-            actor="operator",
-            now=START,
-        )
-    assert ended == ["sub_1"]
-    assert await status(world) == ENDED | {"cancel_origin": "admin"}
-    assert await world.value("SELECT cancel_origin FROM subscription WHERE subscription_id = 'sub_2'") == "customer"  # fmt: skip
-
-
-@pytest.fixture
-async def broken_sub(world: World) -> AsyncIterator[World]:
-    """A world in which Postgres refuses to end `sub_bad`."""
-    await world.value(
-        "ALTER TABLE subscription ADD CONSTRAINT never_ends"
-        " CHECK (subscription_id <> 'sub_bad' OR status <> 'canceled')"
-    )
-    yield world
-    await world.value("ALTER TABLE subscription DROP CONSTRAINT never_ends")
 
 
 async def test_a_cancel_that_breaks_its_batch_is_parked(broken_sub: World) -> None:

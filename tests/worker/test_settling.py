@@ -6,14 +6,13 @@ from uuid import UUID
 
 import pytest
 
-from billing.lifecycle import CancelOrigin
 from billing.outcomes import Absent, Approved, Canceled, DeclineClass, Declined, Outcome, Pending
 from lab.sandbox import Fault
 from tests.worker.waiting import until
-from tests.world import START, World
-from worker import cancellations, settling
+from tests.world import START, World, cancel_in
+from worker import settling
 from worker.settling import Told
-from worker.store import control, facts
+from worker.store import facts
 
 WAITING_FOR_A_LOCK = """
 SELECT count(*) FROM pg_stat_activity
@@ -258,9 +257,7 @@ async def test_settling_waits_for_a_cancel_and_sees_it(world: World, outcome: Ou
         await facts.lock_subscriptions(conn, [sub])
         settled = asyncio.create_task(settle(world, outcome))
         await until(lambda: world.value(WAITING_FOR_A_LOCK))
-        now = await control.read_now(conn)
-        who = CancelOrigin.CUSTOMER
-        await cancellations.cancel_now(conn, [sub], origin=who, reason=None, actor="me", now=now)
+        await cancel_in(conn, sub)
     await settled
     assert (await world.row("subscription"))["status"] == "canceled"
     ended = "invoice.paid" if outcome is YES else "invoice.voided"

@@ -13,7 +13,7 @@ from worker.platform.loading import load
 from worker.platform.references import brought_by, names_in
 from worker.platform.saving import save
 from worker.platform.verdicts import Applied, Kind, Missing, Ref, Verdict
-from worker.store import control, rejects
+from worker.store import inbox, rejects
 from worker.store.inbox import Clock
 from worker.store.rejects import Reject
 
@@ -51,9 +51,10 @@ async def play(
     waiting = await _waiting_for(conn, items, clock) if release else []
     desk = Desk(clock.now, found_keys=found_keys)
     await load(conn, desk, names_in(item.event for item in (*items, *waiting)))
-    if clock.is_real:
-        # After the locks: an end or a new card is stamped later than any attempt it came after.
-        desk.now = max(desk.now, await control.read_now(conn))
+    # After the locks: an end or a new card is stamped later than any attempt it came after.
+    at_locks = await inbox.read_clock(conn)
+    if at_locks.is_real is clock.is_real:
+        desk.now = max(desk.now, at_locks.now)
     judged = _Round(desk, waiting).run(items)
     await save(conn, desk)
     return judged

@@ -24,7 +24,7 @@ SELECT s.subscription_id, s.seller_id, s.customer_id, s.plan_id, s.payment_metho
        s.current_period_start, s.current_period_end, s.next_renewal_at, s.access_ends_at,
        s.cancel_at, s.cancel_origin, s.cancel_reason, s.ended_at, s.sequence, s.claims,
        p.name, p.interval_unit, p.interval_count, p.cycles, p.retry_policy, p.reminders,
-       p.catch_up_periods, p.while_past_due, p.ceiling_minor,
+       p.catch_up_periods, p.while_past_due, p.ceiling_minor, p.proration,
        v.model, v.currency, v.unit_amount_minor, v.tax_minor,
        m.token, m.gateway, m.removed_at, m.hard_declined_at, m.changed_at,
        r.statement_descriptor, c.segments

@@ -52,9 +52,8 @@ UPDATE notice SET claimed_until = NULL, claims = 0, send_at = coalesce($2, send_
  WHERE notice_id = $1 AND state = 'scheduled'
 """
 PUT_BACK_CANCEL = """
-UPDATE subscription SET cancel_at = $2, claimed_until = NULL, claims = 0
- WHERE subscription_id = $1 AND cancel_at IS NULL AND cancel_origin IS NOT NULL
-   AND status NOT IN ('canceled', 'expired')
+UPDATE subscription SET claimed_until = NULL, claims = 0
+ WHERE subscription_id = $1 AND cancel_at <= $2
 """
 PUT_BACK_GRACE = """
 UPDATE subscription SET access_ends_at = $2, claimed_until = NULL, claims = 0

@@ -102,9 +102,25 @@ def show(subscription: Subscription, method: Method) -> None:
 def retry_with_new_card(desk: Desk, subscription: Subscription) -> None:
     """Attempt the open invoices at once, if the policy wants that of a new card (LIFECYCLE 17)."""
     for invoice in desk.invoices_of(subscription.subscription_id):
-        is_open = invoice.status is InvoiceStatus.OPEN
-        if is_open and invoice.policy(subscription).new_card_retries_now:
+        if invoice.status is not InvoiceStatus.OPEN or _waits_for_window(invoice, desk):
+            continue
+        if invoice.policy(subscription).new_card_retries_now:
             attempt_now(desk, subscription, invoice, AttemptSource.NEW_CARD)
+        elif _waits_for_customer(invoice, desk):
+            # The schedule may go on with the new card: asked again, it says when.
+            invoice.attempt_due_at, invoice.attempt_source = desk.now, AttemptSource.RETRY
+            desk.cases.append(Case(subscription, invoice, None, desk.now))
+
+
+def _waits_for_window(invoice: Invoice, desk: Desk) -> bool:
+    """A first attempt that waits for its charging window: there is no debt yet to retry."""
+    waits = invoice.attempt_due_at is not None and invoice.attempt_due_at > desk.now
+    return invoice.first_declined_at is None and waits
+
+
+def _waits_for_customer(invoice: Invoice, desk: Desk) -> bool:
+    final = invoice.attempt_source == AttemptSource.FINAL and invoice.hold_reason != PARKED
+    return final and invoice.invoice_id not in desk.under_way
 
 
 def attempt_now(

@@ -185,6 +185,7 @@ def _terms(plan: Plan) -> dict[str, Any]:
         "catch_up_periods": plan.catch_up_periods,
         "while_past_due": plan.while_past_due,
         "ceiling_minor": plan.ceiling_minor,
+        "proration": plan.proration,
         "price_model": plan.price_model,
         "currency": plan.currency,
         "unit_amount_minor": plan.unit_amount_minor,
