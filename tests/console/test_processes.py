@@ -31,6 +31,8 @@ sys.exit(asyncio.run(supervise(children, environment=os.environ, show=show)))
 """
 STEADY = "import time; print('up'); time.sleep(1000)"
 
+GATEWAYS = '{"main": {"adapter": "sandbox", "base_url": "http://127.0.0.1:1", "api_key": "k"}}'
+
 
 class Running:
     """A process in a group of its own, and what it has printed so far."""
@@ -159,6 +161,7 @@ def test_up_runs_everything(tmp_path: Path, database: str, amqp_url: str) -> Non
         *("-m", "console", "up", "--workers", "2"),
         log=tmp_path / "log",
         RENEWD_AMQP_URL=amqp_url,
+        RENEWD_GATEWAYS=GATEWAYS,
         RENEWD_METRICS_PORT="0",
     ) as up:
         up.wait_for("worker_started", times=2)

@@ -218,7 +218,7 @@ def check_book(made: Stage, book: Book) -> dict[str, str]:
     for charge in charges:
         per_invoice.setdefault(charge["reference"], []).append(charge)
     rows = made.sql(
-        "SELECT s.subscription_id, s.status, i.invoice_id::text FROM subscription s"
+        "SELECT s.subscription_id, s.status, i.invoice_id::text, i.first_declined_at FROM subscription s"
         " JOIN invoice i USING (subscription_id)"
     )
     assert len(rows) == len(book.learners)
@@ -228,7 +228,7 @@ def check_book(made: Stage, book: Book) -> dict[str, str]:
         told = per_invoice.pop(row["invoice_id"], [])
         paid = [charge for charge in told if charge["status"] == "succeeded"]
         assert row["status"] == learner.status, learner
-        assert hours_of(told) == list(learner.hours), (learner, told)
+        assert hours_of(told, row["first_declined_at"]) == list(learner.hours), (learner, told)
         assert len(paid) == (learner.status == "active"), (learner, told)
         for charge in told:
             wanted = (book.amount_minor(learner), book.currency(learner))
@@ -237,10 +237,11 @@ def check_book(made: Stage, book: Book) -> dict[str, str]:
     return {row["subscription_id"]: row["status"] for row in rows}
 
 
-def hours_of(charges: list[dict[str, Any]]) -> list[int]:
-    """When each charge was made by the gateway's clock, in hours after the first."""
+def hours_of(charges: list[dict[str, Any]], first_declined_at: datetime | None) -> list[int]:
+    """When each charge was made by the gateway's clock, in hours after the first decline was known."""
     made = sorted(datetime.fromisoformat(charge["created_at"]) for charge in charges)
-    return [round((at - made[0]) / timedelta(hours=1)) for at in made]
+    start = first_declined_at or made[0]
+    return [0, *(round((at - start) / timedelta(hours=1)) for at in made[1:])]
 
 
 def check_listener(made: Stage, listener: Listener) -> None:

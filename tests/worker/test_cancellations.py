@@ -1,6 +1,7 @@
 """The end of a subscription: now, with its period, by an operator; and what is under way then."""
 
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -128,6 +129,17 @@ async def test_what_has_ended_cannot_be_undone(world: World) -> None:
     assert await kept(world) == [("refused", "data.subscription_id", None)]
     canceled = [kind for kind in await world.told("sub_1") if kind == "subscription.canceled"]
     assert len(canceled) == 1
+
+
+@pytest.fixture
+async def broken_sub(world: World) -> AsyncIterator[World]:
+    """A world in which Postgres refuses to end `sub_bad`."""
+    await world.value(
+        "ALTER TABLE subscription ADD CONSTRAINT never_ends"
+        " CHECK (subscription_id <> 'sub_bad' OR status <> 'canceled')"
+    )
+    yield world
+    await world.value("ALTER TABLE subscription DROP CONSTRAINT never_ends")
 
 
 async def test_a_cancel_that_breaks_its_batch_is_parked(broken_sub: World) -> None:

@@ -36,7 +36,30 @@ async def paid_once(world: World, *subs: str) -> None:
     assert await world.broken(with_ledger=True) == []
 
 
-@pytest.mark.parametrize("fault", sorted(set(Fault) - {Fault.EXECUTE_TWICE}))
+REFUSALS = {Fault.ERROR_400, Fault.ERROR_401, Fault.ERROR_404}
+"""Documented as not executed: frozen for a person, so no ladder ends them."""
+
+FAULTS = sorted(set(Fault) - {Fault.EXECUTE_TWICE} - REFUSALS)
+
+
+@pytest.mark.parametrize("fault", sorted(REFUSALS))
+async def test_a_refusal_is_frozen_and_never_counts_as_a_decline(
+    world: World, fault: Fault
+) -> None:
+    """Our request or our key is wrong: nobody is past due for it, and nothing is sent again."""
+    sub = await world.subscribe()
+    world.break_gateway(fault)
+    await world.renew(sub)
+    world.heal_gateway()
+    await world.walk()
+    attempt = await world.row("attempt")
+    assert (attempt["state"], attempt["check_due_at"]) == ("unknown", None)
+    assert fault.value.removeprefix("error_") in attempt["needs_human"]
+    assert await world.told(sub) == []
+    assert world.sandbox.charges() == []
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_a_fault_of_both_tries_is_unknown_and_then_one_charge(
     world: World, fault: Fault
 ) -> None:
@@ -82,9 +105,8 @@ async def test_a_decline_that_was_not_heard_is_a_decline(world: World, fault: Fa
 async def test_everything_goes_wrong_at_once(world: World, *, stores_5xx: bool) -> None:
     """120 charges, a fault in most requests, look-ups that fail and lag: 120 times the money."""
     subs = [await world.subscribe(f"tok_ok_{n}") for n in range(120)]
-    faults = sorted(set(Fault) - {Fault.EXECUTE_TWICE})
     plan = SandboxFaults(
-        rates=dict.fromkeys(faults, 0.8 / len(faults)),
+        rates=dict.fromkeys(FAULTS, 0.8 / len(FAULTS)),
         read_rates={Fault.ERROR_503: 0.2, Fault.RESET: 0.2, Fault.NOT_JSON: 0.1},
         lookup_lag_s=600,
         stores_5xx=stores_5xx,
