@@ -1,11 +1,11 @@
 """`renewd sandbox`: the sandbox gateway as a process of its own."""
 
-import asyncio
 import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+import uvloop
 from pydantic import ValidationError
 
 from lab.sandbox import LedgerError, SandboxConfig, run
@@ -70,7 +70,7 @@ def _serve(
         is_healthy=lambda: True,
     )
     try:
-        asyncio.run(run(config, host=host, port=port, ledger_path=ledger))
+        uvloop.run(run(config, host=host, port=port, ledger_path=ledger))
     except LedgerError as error:
         raise RenewdError(str(error)) from error
     except OSError as error:

@@ -34,7 +34,7 @@ POLL_SECONDS = 0.02
 """Between two looks while something is due: a renewal takes about this long."""
 
 STEPS_AT_MOST = 1000
-"""If more rows than this fall due, instants closer together than span / this are one step."""
+"""If more instants than this are to come, those closer together than span / this are one step."""
 
 _SWEEPS = {sweep.name: sweep for sweep in SWEEPS}
 

@@ -80,7 +80,7 @@ async def advance_clock(
     """Move the test clock by `span` from where it stands (from real time, if it never moved).
 
     Every instant at which something falls due is stopped at, and left when all of it has finished;
-    with more than `STEPS_AT_MOST` rows to come, instants that lie closer together than the span /
+    with more than `STEPS_AT_MOST` instants to come, those that lie closer together than the span /
     `STEPS_AT_MOST` are one. With `jump` there is one step, as after a downtime. Messages that nobody
     has taken from a queue yet do not hold the clock up.
     Raises `SettingsError` unless every gateway is a sandbox, `ClockStalledError` when something due

@@ -112,7 +112,7 @@ HAVING count(*) > 0
 """
 _IN_ORDER = """
 SELECT r.due_at FROM {source} (
-    SELECT {due} AS due_at FROM {table}
+    SELECT {distinct} {due} AS due_at FROM {table}
      WHERE {this_gateway} {due} > $2 AND {due} <= $3 AND {where}
      ORDER BY {due} {direction} LIMIT {limit}) AS r
 """
@@ -123,7 +123,7 @@ def _counted(kind: _Kind) -> str:
     return _COUNTED.format(**kind._asdict(), at_gateway=at_gateway)
 
 
-def _in_order(kind: _Kind, *, direction: str, limit: str) -> str:
+def _in_order(kind: _Kind, *, direction: str, limit: str, distinct: str) -> str:
     """The next or the last instants of a kind, each gateway by its own stretch of the index."""
     source = "unnest($1::text[]) AS g (name) CROSS JOIN LATERAL" if kind.per_gateway else ""
     this_gateway = "gateway = g.name AND" if kind.per_gateway else ""
@@ -133,11 +133,14 @@ def _in_order(kind: _Kind, *, direction: str, limit: str) -> str:
         this_gateway=this_gateway,
         direction=direction,
         limit=limit,
+        distinct=distinct,
     )
 
 
-def _union(direction: str, limit: str) -> str:
-    return "UNION ALL".join(_in_order(kind, direction=direction, limit=limit) for kind in _KINDS)
+def _union(direction: str, limit: str, *, distinct: str = "") -> str:
+    return "UNION ALL".join(
+        _in_order(kind, direction=direction, limit=limit, distinct=distinct) for kind in _KINDS
+    )
 
 
 _AS_OPEN = "SELECT * FROM ({rows}) AS o (kind, due, free, tries) WHERE $1::text[] IS NOT NULL"
@@ -145,7 +148,9 @@ _AS_COMING = "SELECT {figure} FROM ({rows}) AS coming"
 COUNT_OPEN = _AS_OPEN.format(rows="UNION ALL".join(map(_counted, _KINDS)))
 NEXT = _AS_COMING.format(figure="min(due_at)", rows=_union("ASC", "1"))
 LAST = _AS_COMING.format(figure="max(due_at)", rows=_union("DESC", "1"))
-COUNT_COMING = _AS_COMING.format(figure="count(*)", rows=_union("ASC", "$4"))
+COUNT_COMING = _AS_COMING.format(
+    figure="count(DISTINCT due_at)", rows=_union("ASC", "$4", distinct="DISTINCT")
+)
 TAKE_CLOCK = "SELECT pg_try_advisory_lock($1)"
 COUNT_WORKERS = """
 SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
@@ -198,7 +203,7 @@ async def last_due_at(
 async def are_many_coming(
     conn: Connection, *, after: datetime, until: datetime, gateways: Collection[str], many: int
 ) -> bool:
-    """Whether more than `many` rows fall due after `after` and up to `until`."""
+    """Whether more than `many` instants lie after `after` and up to `until`, known by now."""
     coming: int = await conn.fetchval(COUNT_COMING, list(gateways), after, until, many + 1)
     return coming > many
 

@@ -241,7 +241,7 @@ def hours_of(charges: list[dict[str, Any]], first_declined_at: datetime | None) 
     """When each charge was made by the gateway's clock, in hours after the first decline was known."""
     made = sorted(datetime.fromisoformat(charge["created_at"]) for charge in charges)
     start = first_declined_at or made[0]
-    return [0, *(round((at - start) / timedelta(hours=1)) for at in made[1:])]
+    return [0, *((at - start) // timedelta(hours=1) for at in made[1:])]
 
 
 def check_listener(made: Stage, listener: Listener) -> None:
