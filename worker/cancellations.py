@@ -5,6 +5,7 @@ The rules are in billing/cancellation.py; here they are asked under the locks an
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 
 import structlog
 
@@ -13,7 +14,8 @@ from billing.facts import Case, Subscription
 from billing.lifecycle import CancelOrigin
 from worker import cases, metrics
 from worker.context import WorkerContext
-from worker.db import Connection, is_data_error, with_retries
+from worker.db import Connection, with_retries
+from worker.halving import by_halves
 from worker.store import cancels, control, facts, hints
 
 log = structlog.get_logger()
@@ -25,24 +27,16 @@ async def cancel_due(context: WorkerContext, *, ids: Sequence[str]) -> None:
     The batch is halved until a subscription that breaks it is alone, and that one is parked.
     """
 
-    async def transaction() -> list[str]:
-        async with context.pool.acquire() as conn, conn.transaction():
-            return await _cancel_due(conn, ids)
+    async def some(part: Sequence[str]) -> list[str]:
+        async def transaction() -> list[str]:
+            async with context.pool.acquire() as conn, conn.transaction():
+                return await _cancel_due(conn, part)
 
-    try:
-        canceled = await with_retries(transaction, what="cancel_due")
-    except Exception as error:
-        if not (is_data_error(error) or isinstance(error, (AssertionError, ValueError))):
-            raise
-        if len(ids) == 1:
-            await _park(context, ids[0], error)
-            return
-        half = len(ids) // 2
-        await cancel_due(context, ids=ids[:half])
-        await cancel_due(context, ids=ids[half:])
-        return
+        return await with_retries(transaction, what="cancel_due")
+
+    canceled = sum(map(len, await by_halves(ids, some, partial(_park, context))))
     if canceled:
-        log.info("subscriptions_canceled", count=len(canceled))
+        log.info("subscriptions_canceled", count=canceled)
 
 
 async def _cancel_due(conn: Connection, ids: Sequence[str]) -> list[str]:

@@ -31,11 +31,13 @@ import structlog
 from billing.dunning_terms import AttemptSource
 from billing.facts import Invoice, Subscription
 from billing.keys import idempotency_key
+from billing.lifecycle import SubscriptionStatus
 from worker import limits, memory, metrics, sending, settling
 from worker.clock import machine_now
 from worker.context import WorkerContext
-from worker.db import TRANSIENT, Connection, is_data_error, is_transient
+from worker.db import TRANSIENT, Connection, is_transient
 from worker.gateways import ChargeRequest, Gateway
+from worker.halving import breaks_its_batch
 from worker.memory import Memory
 from worker.settings import Settings
 from worker.store import changes, facts, pace
@@ -164,8 +166,9 @@ async def insert(
 
 
 def _memory(draft: Draft, row: NewAttempt, now: datetime) -> Memory | None:
-    """Only a first attempt is so simple that it can be settled without reading it again."""
-    if draft.source is not AttemptSource.RENEWAL or draft.ordinal > 1:
+    """Only a first attempt of an active subscription can be settled without reading it again."""
+    first = draft.source is AttemptSource.RENEWAL and draft.ordinal == 1
+    if not first or draft.subscription.status is not SubscriptionStatus.ACTIVE:
         return None
     return memory.remember(draft.subscription, draft.invoice, row, now=now)
 
@@ -201,7 +204,7 @@ async def _begin_by_halves(context: WorkerContext, ids: list[str], flow: Flow) -
                 with contextlib.suppress(*TRANSIENT):
                     await flow.give_back(ids)
             return there
-        if not (is_data_error(error) or isinstance(error, (AssertionError, ValueError))):
+        if not breaks_its_batch(error):
             raise
         if len(ids) == 1:
             log.exception("row_parked", row=ids[0])

@@ -1,6 +1,7 @@
 """The end of grace: access ends, the invoice stays collectable, and retries go on."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
@@ -9,7 +10,8 @@ from billing.facts import Case
 from billing.lifecycle import SubscriptionStatus
 from worker import cases, metrics
 from worker.context import WorkerContext
-from worker.db import Connection, is_data_error, with_retries
+from worker.db import Connection, with_retries
+from worker.halving import by_halves
 from worker.store import claims, control, facts
 
 REASON = "the grace period has ended"
@@ -23,21 +25,14 @@ async def end_grace(context: WorkerContext, *, ids: Sequence[str]) -> None:
     The batch is halved until a subscription that breaks it is alone, and that one is parked.
     """
 
-    async def transaction() -> None:
-        async with context.pool.acquire() as conn, conn.transaction():
-            await _end_grace(conn, ids)
+    async def some(part: Sequence[str]) -> None:
+        async def transaction() -> None:
+            async with context.pool.acquire() as conn, conn.transaction():
+                await _end_grace(conn, part)
 
-    try:
         await with_retries(transaction, what="end_grace")
-    except Exception as error:
-        if not (is_data_error(error) or isinstance(error, (AssertionError, ValueError))):
-            raise
-        if len(ids) == 1:
-            await _park(context, ids[0], error)
-            return
-        half = len(ids) // 2
-        await end_grace(context, ids=ids[:half])
-        await end_grace(context, ids=ids[half:])
+
+    await by_halves(ids, some, partial(_park, context))
 
 
 async def _end_grace(conn: Connection, ids: Sequence[str]) -> None:

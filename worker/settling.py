@@ -16,7 +16,8 @@ from billing.outcomes import Absent, Approved, Canceled, Declined, Outcome, Unkn
 from worker import cases, memory, metrics
 from worker.clock import machine_now
 from worker.context import WorkerContext
-from worker.db import Connection, is_data_error, with_retries
+from worker.db import Connection, with_retries
+from worker.halving import breaks_its_batch
 from worker.memory import Memory, StaleMemoryError
 from worker.store import claims, control, facts, pace
 
@@ -125,7 +126,7 @@ async def settle_group(
     try:
         settled = await with_retries(transaction, what="settle", within_seconds=within_seconds)
     except Exception as error:
-        if not (is_data_error(error) or isinstance(error, (AssertionError, ValueError))):
+        if not breaks_its_batch(error):
             raise
         if len(group) == 1:
             await _keep_raw(context, group[0], error)
